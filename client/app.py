@@ -1,0 +1,147 @@
+"""The ClientApp: a message in, one local solve, a reply out."""
+
+import functools
+from collections.abc import Callable
+
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.dataset import Source, describe, load, source
+from client.engine import to_engine
+from client.problem import Problem
+from client.solvers import SOLVERS
+from common.errors import UserError
+from common.losses import LOSSES
+from common.messages import (
+    UNPREPARED,
+    USER_ERROR,
+    Preparation,
+    pack_answer,
+    pack_description,
+    pack_prepared,
+    unpack_describe,
+    unpack_preparation,
+    unpack_work,
+)
+from common.scaling import Scaling, signs
+from common.solution import Answer, SolverSettings
+
+app = ClientApp()
+
+PROBLEMS_KEPT = 1024
+"""How many problems stay in memory: one for a device, one for each virtual client of this process."""
+
+
+class Unprepared(Exception):
+    """The client does not hold the preparation that the server's message builds on."""
+
+
+def replying(handler: Callable[[Message, Context], RecordDict]) -> Callable[[Message, Context], Message]:
+    """Turn a handler's records into a reply, and what a person can fix into an error reply of one line."""
+
+    @functools.wraps(handler)
+    def reply(message: Message, context: Context) -> Message:
+        try:
+            return Message(handler(message, context), reply_to=message)
+        except UserError as error:
+            return Message(Error(USER_ERROR, str(error)), reply_to=message)
+        except Unprepared:
+            return Message(Error(UNPREPARED, "not prepared"), reply_to=message)
+
+    return reply
+
+
+@app.query("describe")
+@replying
+def query_describe(message: Message, context: Context) -> RecordDict:
+    """Handshake, first message: what are your data like?"""
+    salt, statistics = unpack_describe(message.content)
+    where = source(context)
+    return pack_description(describe(where.name, load(where), salt, statistics))
+
+
+@app.query("prepare")
+@replying
+def query_prepare(message: Message, context: Context) -> RecordDict:
+    """Handshake, second message: scale your data like this; how large and how smooth are they then?"""
+    for key, record in message.content.items():
+        context.state[key] = record
+    where, preparation = source(context), unpack_preparation(message.content)
+    settings = SolverSettings(
+        loss=preparation.loss,
+        engine=preparation.engine,
+        device=preparation.device,
+        preparation=preparation.fingerprint,
+    )
+    problem = find_problem(where, context, settings)
+    return pack_prepared(where.name, problem.max_norm, problem.beta)
+
+
+@app.train()
+@replying
+def train(message: Message, context: Context) -> RecordDict:
+    """One round: a local solve from each centre, and the measures of the weights received."""
+    return answer(message, context, solving=True)
+
+
+@app.evaluate()
+@replying
+def evaluate(message: Message, context: Context) -> RecordDict:
+    """After the last round: only the measures."""
+    return answer(message, context, solving=False)
+
+
+def answer(message: Message, context: Context, solving: bool) -> RecordDict:
+    """Measure the weights, and solve from the centres if asked to."""
+    weights, centres, settings = unpack_work(message.content)
+    where = source(context)
+    problem = find_problem(where, context, settings)
+    if weights.shape != (problem.dimension,):
+        raise UserError(
+            f"the model has shape {weights.shape}, the rows of {where.name} ({problem.dimension},)"
+        )
+    move = functools.partial(to_engine, engine=settings.engine, device=settings.device)
+    solve, (rate, decay) = SOLVERS[settings.solver], settings.rates(problem.beta)
+    solutions = tuple(
+        solve(problem, move(centre), settings.local_steps, rate, decay)
+        for centre in (centres if solving else ())
+    )
+    return pack_answer(Answer(where.name, solutions, problem.measure(move(weights))))
+
+
+def find_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
+    """Return the client's problem: made once per process and preparation, then kept in memory."""
+    key = (where, settings.preparation, settings.loss, settings.engine, settings.device)
+    problem = _problems.get(key)
+    if problem is None or problem.norm not in (1.0, settings.norm):
+        problem = _make_problem(where, context, settings)
+    if problem.norm != settings.norm:
+        problem = problem.divided(settings.norm)
+    _problems[key] = problem
+    while len(_problems) > PROBLEMS_KEPT:
+        del _problems[next(iter(_problems))]
+    return problem
+
+
+def _make_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
+    data = load(where)
+    preparation = _preparation(where, context, settings)
+    rows = preparation.scaling.rows(data.X) * signs(data.y, preparation.classes)[:, None]
+    return Problem(to_engine(rows, settings.engine, settings.device), LOSSES[settings.loss])
+
+
+def _preparation(where: Source, context: Context, settings: SolverSettings) -> Preparation:
+    """Return the preparation the settings ask for: the handshake's, or one that leaves rows as they are."""
+    if settings.preparation:
+        held = context.state.config_records.get("config")
+        if held is None or held.get("fingerprint") != settings.preparation:
+            raise Unprepared
+        return unpack_preparation(context.state)
+    data = load(where)
+    for classes in (("-1", "1"), ("0", "1")):
+        if set(data.y.tolist()) <= set(classes):
+            return Preparation(Scaling.identity(data.X.shape[1], intercept=False), classes, settings.loss)
+    raise UserError(f"{where.name}: without a handshake labels must be -1 and 1, or 0 and 1")
+
+
+_problems: dict[tuple[Source, str, str, str, str], Problem] = {}

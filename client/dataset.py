@@ -1,0 +1,79 @@
+"""This device's private data: where they are, what they are called, and what may be told about them."""
+
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple
+
+from flwr.app import Context, UserConfig
+
+from common import datafiles, virtual
+from common.config import Config
+from common.datafiles import Dataset
+from common.errors import UserError
+from common.messages import Description
+from common.scaling import ColumnStatistics
+
+
+class Source(NamedTuple):
+    """Where a client's data come from: a file of its own, or a partition of a configured data set."""
+
+    name: str
+    path: str
+    label: str
+    config: Config
+    partition: int
+
+
+def source(context: Context) -> Source:
+    """Find the client's data from Flower's node config.
+
+    ``data``, ``label`` and ``name`` describe a device with a file; ``partition-id`` a virtual client,
+    whose data the run config describes.
+    """
+    return source_of(context.node_config, context.run_config)
+
+
+def source_of(node: UserConfig, run_config: UserConfig | None = None) -> Source:
+    """Find the data of a node config; a partition needs the run config too."""
+    if "data" in node:
+        path = str(node["data"])
+        return Source(
+            str(node.get("name") or Path(path).stem), path, str(node.get("label") or "label"), Config(), -1
+        )
+    if "partition-id" in node:
+        config = Config.of(run_config or {})
+        partition = int(node["partition-id"])
+        names = virtual.names(config)
+        if partition >= len(names):
+            raise UserError(f"there is no partition {partition}: the data are dealt to {len(names)} clients")
+        return Source(names[partition], "", "", config, partition)
+    raise UserError("this node has no data: its node config needs 'data' (a file) or 'partition-id'")
+
+
+def node_config(path: Path, label: str, name: str | None) -> UserConfig:
+    """Return the node config of a device with a data file; its name is the file's unless given."""
+    return {"data": str(path), "label": label, "name": name or path.stem}
+
+
+@lru_cache(maxsize=1024)
+def load(source: Source) -> Dataset:
+    """Read and check the data once per process."""
+    if source.path:
+        return datafiles.read(Path(source.path), source.label)
+    return virtual.shard(source.config, source.partition)
+
+
+def describe(name: str, data: Dataset, salt: str, statistics: bool) -> Description:
+    """Say what the server may know: name, shape, label names, a salted fingerprint, column statistics."""
+    digest = hashlib.sha256(salt.encode() + data.X.tobytes() + "\0".join(data.y.tolist()).encode())
+    columns = hashlib.sha256("\0".join(data.columns).encode()).hexdigest()[:16] if data.columns else "none"
+    return Description(
+        name=name,
+        count=data.X.shape[0],
+        dimension=data.X.shape[1],
+        classes=tuple(sorted(set(data.y.tolist()))),
+        fingerprint=digest.hexdigest()[:16],
+        columns=columns,
+        statistics=ColumnStatistics.of(data.X) if statistics else None,
+    )

@@ -1,0 +1,168 @@
+"""The client's end of the gRPC stream: join a server, answer its messages until it ends the run."""
+
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any
+
+import grpc
+from flwr.app import Context, Error, Message, RecordDict, UserConfig
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+
+from common import stream as words
+from common.errors import RunError, UserError
+
+FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to connect
+CONNECT_SECONDS = 5
+
+
+def join(
+    address: str,
+    client_app: ClientApp,
+    node_config: UserConfig,
+    name: str,
+    *,
+    credentials: grpc.ChannelCredentials | None,
+    retry_for: float,
+    report: Callable[[str], None],
+) -> None:
+    """Serve `client_app` to the server at `address`; returns when the server ends the run well.
+
+    One `Context` lasts for the whole call, across lost connections too.
+
+    Parameters
+    ----------
+    address
+        HOST:PORT of the server.
+    name
+        What the server shall call this client, unless its certificate says.
+    credentials
+        From `grpc.ssl_channel_credentials`, or None for no encryption.
+    retry_for
+        Seconds since the last contact for which an unreachable server is tried again; a last attempt may take
+        a few more.
+    report
+        Called with one line whenever the connection comes or goes.
+
+    Raises
+    ------
+    UserError
+        If the server stays unreachable, or refuses this client.
+    RunError
+        If the run failed; with the server's reason.
+    """
+    words.split_address(address)
+    identity = (
+        (words.PROTOCOL_KEY, str(words.PROTOCOL_VERSION)),
+        (words.VERSION_KEY, words.package_version()),
+        (words.NAME_KEY, name.encode()),
+        (words.SESSION_KEY, uuid.uuid4().hex),
+    )
+    desk = _Desk(client_app, Context(0, 0, node_config, RecordDict(), {}))
+    last_contact, pause = time.monotonic(), FIRST_PAUSE
+    while True:
+        try:
+            with _channel(address, credentials) as channel:
+                return _attend(channel, identity, desk, lambda: report(f"joined {address} as {name}"))
+        except _Lost as lost:
+            if lost.joined:
+                last_contact, pause = time.monotonic(), FIRST_PAUSE
+            left = last_contact + retry_for - time.monotonic()
+            if left <= 0:
+                raise UserError(f"server {address} not reachable for {retry_for:g} s: {lost.why}") from None
+            wait = min(pause * random.uniform(0.75, 1.25), left)
+            report(f"server {address} not reachable, trying again in {wait:.1f} s ({left:.0f} s left)")
+            time.sleep(wait)
+            pause = min(2 * pause, LONGEST_PAUSE)
+        except _Refused as refused:
+            raise UserError(f"server {address}: {refused}") from None
+
+
+@dataclass
+class _Lost(Exception):
+    joined: bool
+    why: str
+
+
+class _Refused(Exception):
+    pass
+
+
+class _Desk:
+    """Answers frames with frames; one that comes again after a lost connection, with the same answer."""
+
+    def __init__(self, client_app: ClientApp, context: Context) -> None:
+        self._client_app = client_app
+        self._context = context
+        self._last: tuple[str | None, bytes] = None, b""
+
+    def reply(self, frame: bytes, max_bytes: int) -> bytes:
+        try:
+            message = words.unpack(frame)
+        except Exception as cause:
+            raise _Refused(f"this client cannot read its message: {cause}") from cause
+        message_id = message.metadata.message_id
+        if self._last[0] != message_id:
+            self._context.run_id = message.metadata.run_id
+            self._context.node_id = message.metadata.dst_node_id
+            answer = words.pack(words.answer(self._client_app, message, self._context))
+            if len(answer) > max_bytes:
+                reason = f"the reply has {len(answer)} bytes, the server takes at most {max_bytes}"
+                error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
+                answer = words.pack(Message(error, reply_to=message))
+            self._last = message_id, answer
+        return self._last[1]
+
+
+def _attend(
+    channel: Any, identity: tuple[tuple[str, str | bytes], ...], desk: _Desk, on_joined: Callable[[], None]
+) -> None:
+    """One stream, from the call to its end."""
+    outbox: SimpleQueue[bytes | None] = SimpleQueue()
+    stream = channel.stream_stream(f"/{words.SERVICE}/{words.METHOD}")
+    call = stream(iter(outbox.get, None), metadata=identity)
+    joined = False
+    try:
+        welcome = dict(call.initial_metadata() or ())
+        if words.LIMIT_KEY in welcome:
+            joined = True
+            on_joined()
+        for frame in call:
+            outbox.put(desk.reply(frame, int(welcome[words.LIMIT_KEY])))
+    except grpc.RpcError as error:
+        code, text = error.code().name, error.details() or ""
+        if code == "ABORTED":
+            raise RunError(text) from None
+        if code in words.REFUSALS:
+            text = "it is no localgd server" if code == "UNIMPLEMENTED" else text
+            raise _Refused(text) from None
+        raise _Lost(joined, _why(text) or code) from None
+    finally:
+        outbox.put(None)
+        call.cancel()
+
+
+def _why(text: str) -> str:
+    """The cause out of gRPC's account of a failed connection."""
+    cause = re.sub(r"^[A-Z]+: (ipv[46]|unix):\S+: ", "", text.rpartition("last error: ")[2])
+    if re.search(r"handshake|Socket closed|SETTINGS", cause):
+        cause += "; do both sides use --tls with the same CA, or both --insecure?"
+    return cause
+
+
+def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> Any:
+    options = [
+        *words.KEEPALIVE_OPTIONS,
+        ("grpc.max_receive_message_length", -1),  # the server is trusted with this
+        ("grpc.max_send_message_length", -1),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # bounds one attempt to connect
+        ("grpc.use_local_subchannel_pool", 1),  # no waiting for the back-off of an earlier channel
+    ]
+    if credentials is None:
+        return grpc.insecure_channel(address, options)
+    return grpc.secure_channel(address, credentials, options)

@@ -1,0 +1,211 @@
+"""The configuration: one frozen, validated object, the same for every way of running."""
+
+import dataclasses
+import difflib
+import math
+import tomllib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from common.errors import UserError
+
+Value = str | int | float | bool
+
+SOLVERS = {
+    "local-gd": ("gradient", "projection"),
+    "modified-local-gd": ("proximal", "projection"),
+}
+"""The solvers each strategy works with; the first is its default."""
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a key allows: ``parse`` returns the value or raises ``ValueError``."""
+
+    allowed: str
+    parse: Callable[[Value], Value]
+
+
+def one_of(*names: str) -> Rule:
+    """Allow one of a few words."""
+
+    def parse(value: Value) -> Value:
+        if value not in names:
+            raise ValueError
+        return value
+
+    return Rule(", ".join(names), parse)
+
+
+def integer(least: int) -> Rule:
+    """Allow a whole number that is at least ``least``."""
+
+    def parse(value: Value) -> Value:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ValueError
+        return value
+
+    return Rule(f"a whole number >= {least}", parse)
+
+
+def number(allowed: str, test: Callable[[float], bool], *words: str) -> Rule:
+    """Allow a finite number that passes ``test``, or one of a few words."""
+
+    def parse(value: Value) -> Value:
+        if isinstance(value, str) and value in words:
+            return value
+        if isinstance(value, bool | str) or not math.isfinite(value) or not test(value):
+            raise ValueError
+        return float(value)
+
+    return Rule(", ".join((*words, allowed)), parse)
+
+
+def _boolean(value: Value) -> Value:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
+
+
+def _text(value: Value) -> Value:
+    if not isinstance(value, str):
+        raise ValueError
+    return value
+
+
+BOOLEAN = Rule("true, false", _boolean)
+TEXT = Rule("a text", _text)
+
+
+def key(default: Value, rule: Rule) -> Any:
+    """Declare a key: its default value and what it allows."""
+    return dataclasses.field(default=default, metadata={"rule": rule})
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run; keys are written with dashes in files and on the command line.
+
+    Built by `Config.of`, which refuses unknown keys and bad values by name.  An empty text
+    means *not given*; ``solver = "auto"`` is replaced by the strategy's default.
+    """
+
+    strategy: str = key("modified-local-gd", one_of(*SOLVERS))
+    loss: str = key("logistic", one_of("logistic"))
+    solver: str = key("auto", one_of("auto", "gradient", "proximal", "projection"))
+    engine: str = key("auto", one_of("auto", "numpy", "torch"))
+    device: str = key("cpu", one_of("cpu", "cuda"))
+    num_server_rounds: int = key(100, integer(1))
+    local_steps: int = key(100, integer(1))
+    learning_rate: str | float = key("auto", number("a number > 0", lambda x: x > 0, "auto", "1/beta"))
+    regularization: float = key(1e-4, number("a number > 0 and <= 1", lambda x: 0 < x <= 1))
+    dataset: str = key("tissue", TEXT)
+    data_dir: str = key("", TEXT)
+    clients: int = key(6, integer(1))
+    partition: str = key("dirichlet", one_of("iid", "dirichlet", "label"))
+    alpha: float = key(0.3, number("a number > 0", lambda x: x > 0))
+    seed: int = key(0, integer(0))
+    min_shard: int = key(4, integer(1))
+    test_fraction: float = key(0.2, number("a number >= 0 and < 1", lambda x: 0 <= x < 1))
+    test: str = key("", TEXT)
+    init: str = key("", TEXT)
+    intercept: bool = key(True, BOOLEAN)
+    scale: str = key("standard", one_of("none", "max-norm", "standard"))
+    reference: str = key("auto", TEXT)
+    stop_at_certified_angle: float = key(0.0, number("degrees >= 0 and < 90", lambda x: 0 <= x < 90))
+    round_timeout: float = key(600.0, number("seconds > 0", lambda x: x > 0))
+    out: str = key("", TEXT)
+    min_clients: int = key(2, integer(1))
+    join_timeout: float = key(300.0, number("seconds > 0", lambda x: x > 0))
+
+    @classmethod
+    def of(cls, values: Mapping[str, Value]) -> "Config":
+        """Build a configuration from keys written with dashes, such as Flower's run config.
+
+        Raises
+        ------
+        UserError
+            For an unknown key, a bad value, or a solver that the strategy does not work with.
+        """
+        for name in values:
+            if name not in _RULES:
+                raise UserError(f"unknown key '{name}'; {nearest(name, _RULES)}")
+        checked: dict[str, Any] = {
+            name.replace("-", "_"): _checked(name, value) for name, value in values.items()
+        }
+        config = cls(**checked)
+        allowed = SOLVERS[config.strategy]
+        if config.solver == "auto":
+            return dataclasses.replace(config, solver=allowed[0])
+        if config.solver not in allowed:
+            raise UserError(
+                f"solver = '{config.solver}' does not go with strategy = '{config.strategy}'; "
+                f"allowed: {', '.join(allowed)}"
+            )
+        return config
+
+    def values(self) -> dict[str, Value]:
+        """Return the resolved keys as written in files, in the order of declaration."""
+        return {name.replace("_", "-"): value for name, value in dataclasses.asdict(self).items()}
+
+
+def defaults() -> dict[str, Value]:
+    """Return every key with its default, as ``[tool.flwr.app.config]`` lists them."""
+    return {f.name.replace("_", "-"): f.default for f in dataclasses.fields(Config)}  # type: ignore[misc]
+
+
+def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Value]:
+    """Read keys from a TOML file and apply ``KEY=VALUE`` overrides to them.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read, is not TOML, has a table in it, or an override is malformed.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not a text file in UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{path} is not valid TOML: {error}") from None
+    for text in overrides:
+        name, value = _override(text)
+        values[name] = value
+    for name, value in values.items():
+        if not isinstance(value, str | int | float | bool):
+            raise UserError(
+                f"{path}: '{name}' is a {type(value).__name__}; keys are flat, without tables or lists"
+            )
+    return values
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say which known word is nearest to an unknown one, or list them all."""
+    known = list(known)
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(known)}"
+
+
+def _override(text: str) -> tuple[str, Any]:
+    name, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not name:
+        raise UserError(f"-c takes KEY=VALUE, not '{text}'")
+    try:
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value  # a bare word is a text
+
+
+def _checked(name: str, value: Value) -> Value:
+    rule = _RULES[name]
+    try:
+        return rule.parse(value)
+    except (ValueError, TypeError):
+        raise UserError(f"{name} = {value!r} is not allowed; allowed: {rule.allowed}") from None
+
+
+_RULES: dict[str, Rule] = {f.name.replace("_", "-"): f.metadata["rule"] for f in dataclasses.fields(Config)}

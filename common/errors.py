@@ -1,0 +1,21 @@
+"""The errors that reach a person: one line each, and the exit code that goes with it."""
+
+
+class LocalGDError(Exception):
+    """Base of every error that the command line prints as one line instead of a traceback."""
+
+    exit_code = 1
+
+
+class UserError(LocalGDError):
+    """Bad usage, configuration or data: says what was given, what is allowed, and where."""
+
+    exit_code = 2
+
+
+class RunError(LocalGDError):
+    """The run itself failed; the run directory says the rest."""
+
+
+class NotSeparable(RunError):
+    """The data are proved not to be linearly separable, so no max-margin model exists."""

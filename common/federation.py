@@ -1,0 +1,60 @@
+"""Who takes part in a run and what the handshake agreed on."""
+
+from dataclasses import dataclass, replace
+
+from common.messages import Preparation
+from common.scaling import Scaling
+from common.solution import SolverSettings
+
+
+@dataclass(frozen=True)
+class Client:
+    """One client as the handshake found it.
+
+    ``max_norm`` and ``beta`` are those of its final rows, after the division by the largest norm.
+    """
+
+    node_id: int
+    name: str
+    count: int
+    fingerprint: str
+    max_norm: float
+    beta: float
+
+
+@dataclass(frozen=True)
+class Federation:
+    """The clients, sorted by name, and how their rows are prepared."""
+
+    clients: tuple[Client, ...]
+    preparation: Preparation
+    norm: float
+
+    @property
+    def names(self) -> dict[int, str]:
+        """The clients' names by node id, in the order of the names."""
+        return {client.node_id: client.name for client in self.clients}
+
+    @property
+    def scaling(self) -> Scaling:
+        """The whole map from raw features to rows, the division by the largest norm included."""
+        return replace(self.preparation.scaling, norm=self.norm)
+
+    @property
+    def beta(self) -> float:
+        """The smoothness of the federation's loss, ``max βᵢ``."""
+        return max(client.beta for client in self.clients)
+
+    @property
+    def max_norm(self) -> float:
+        """The largest row norm."""
+        return max(client.max_norm for client in self.clients)
+
+    @property
+    def largest(self) -> int:
+        """The number of examples of the largest client."""
+        return max(client.count for client in self.clients)
+
+    def settings(self, settings: SolverSettings) -> SolverSettings:
+        """Complete the solver's settings with what the handshake measured."""
+        return replace(settings, beta=self.beta, norm=self.norm, preparation=self.preparation.fingerprint)

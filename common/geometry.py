@@ -1,0 +1,103 @@
+"""Angles, margins, and the certificate that bounds the distance to the centralized model without its data."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+EPS = float(np.finfo(np.float64).eps)
+ARCCOS_SLACK = 2e-6
+"""Degrees that cover the rounding of ``arccos`` next to 1, where an error of one ulp costs 1.2e-6°."""
+
+
+def angle(u: Vector, v: Vector) -> float:
+    """Return the angle between two vectors, in degrees.
+
+    Kahan's formula ``2 atan2(‖u−v‖, ‖u+v‖)`` of the unit vectors: accurate for nearly parallel
+    vectors, where the arccos of a dot product is not.  180.0 when either vector is zero.
+    """
+    length_u, length_v = float(np.linalg.norm(u)), float(np.linalg.norm(v))
+    if length_u == 0 or length_v == 0:
+        return 180.0
+    a, b = u / length_u, v / length_v
+    return math.degrees(2 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b))))
+
+
+def certified_angle(margin: float, bound: float) -> float:
+    """Return an angle, in degrees, that the centralized direction cannot be farther away than.
+
+    Every unit ``u`` with margin ``m > 0`` has ``cos∠(u, w*) ≥ m/γ* ≥ m/U``.
+
+    Parameters
+    ----------
+    margin
+        A lower bound on the model's normalised margin over all clients.
+    bound
+        An upper bound ``U`` on the best margin ``γ*``.
+    """
+    if not (margin > 0 and math.isfinite(bound)):
+        return 180.0
+    return min(180.0, math.degrees(math.acos(min(1.0, margin / bound))) + ARCCOS_SLACK)
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """The best bounds seen so far on the best margin ``γ*`` of the federation's pooled data.
+
+    Both are rounded outwards, so they hold for the exact margin of the float64 rows that the
+    clients work with.  Immutable: `add` returns the next one.
+
+    Attributes
+    ----------
+    count, dimension, clients
+        Examples in the largest client, length of a weight vector, number of clients.
+    max_norm
+        The largest row norm of the federation.
+    bound
+        The smallest upper bound on ``γ*`` so far, infinite at first.
+    """
+
+    count: int
+    dimension: int
+    clients: int
+    max_norm: float
+    bound: float = math.inf
+
+    def add(self, displacements: Iterable[Vector], masses: Iterable[float]) -> "Certificate":
+        """Take in the local solutions of one round: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
+
+        Any subset of the clients will do.  A round without dual mass says nothing and changes nothing.
+
+        The terms of the rounding slack: a client forms ``Zᵀa`` with an error of at most
+        ``n ε max‖z‖ 1ᵀa``, however much the sum cancels; the server's sum over clients, its norm and
+        the sums of masses add a relative error.
+        """
+        total, mass, lengths = np.zeros(self.dimension), 0.0, 0.0
+        for displacement, part in zip(displacements, masses, strict=True):
+            flat = displacement.reshape(-1)
+            total += flat
+            mass += part
+            lengths += float(np.linalg.norm(flat))
+        if not mass > 0:
+            return self
+        relative = (self.dimension + self.count + self.clients + 8) * lengths / mass
+        slack = EPS * ((self.count + 2) * self.max_norm + relative)
+        return replace(self, bound=min(self.bound, float(np.linalg.norm(total)) / mass + slack))
+
+    def margin(self, smallest: float, norm: float) -> float:
+        """Return a lower bound on the normalised margin of a model, or ``-inf`` for the zero model.
+
+        Parameters
+        ----------
+        smallest
+            The smallest ``z·w`` over all clients, as they computed it.
+        norm
+            ``‖w‖`` as the server computed it.
+        """
+        if norm == 0:
+            return -math.inf
+        return smallest / norm - (2 * self.dimension + 8) * EPS * self.max_norm

@@ -1,0 +1,247 @@
+"""The messages of a federation as typed objects, and how they travel in Flower's records."""
+
+import dataclasses
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from common.scaling import ColumnStatistics, Scaling
+from common.solution import Answer, LocalSolution, Measures, SolverSettings
+
+Vector = NDArray[np.float64]
+
+PROTOCOL = 1
+"""Rises when messages change in a way that an older peer would misread."""
+
+USER_ERROR = 1000
+"""The code of a Flower ``Error`` whose reason is one line for the person who can fix it."""
+
+UNPREPARED = 1001
+"""The code of a Flower ``Error`` of a client that has not got the run's preparation: send it again."""
+
+DESCRIBE, PREPARE, TRAIN, EVALUATE = "query.describe", "query.prepare", "train", "evaluate"
+"""The four kinds of message: two of the handshake, one per round, one closing evaluation."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a client tells of its data in the first message of the handshake.
+
+    ``fingerprint`` is a salted hash of the data; ``columns`` one of the feature names in order, or
+    empty where the file has none; ``statistics`` are sent only when the scaling needs them.
+    """
+
+    name: str
+    count: int
+    dimension: int
+    classes: tuple[str, ...]
+    fingerprint: str
+    columns: str
+    statistics: ColumnStatistics | None
+
+
+def pack_describe(salt: str, statistics: bool) -> RecordDict:
+    """Ask a client to describe its data."""
+    return RecordDict(
+        {"config": ConfigRecord({"protocol": PROTOCOL, "salt": salt, "statistics": statistics})}
+    )
+
+
+def unpack_describe(content: RecordDict) -> tuple[str, bool]:
+    """Return the salt and whether statistics are wanted; refuse another version's server."""
+    config = content.config_records["config"]
+    if config["protocol"] != PROTOCOL:
+        raise UserError(
+            f"the server speaks protocol {config['protocol']!r}, this client {PROTOCOL}: "
+            "install the same version of localgd on both"
+        )
+    return str(config["salt"]), bool(config["statistics"])
+
+
+def pack_description(description: Description) -> RecordDict:
+    """Pack a client's description."""
+    config = ConfigRecord(
+        {
+            "protocol": PROTOCOL,
+            "name": description.name,
+            "count": description.count,
+            "dimension": description.dimension,
+            "classes": list(description.classes),
+            "fingerprint": description.fingerprint,
+            "columns": description.columns,
+        }
+    )
+    records = RecordDict({"config": config})
+    if description.statistics is not None:
+        statistics = description.statistics
+        records["arrays"] = ArrayRecord({"mean": Array(statistics.mean), "m2": Array(statistics.m2)})
+    return records
+
+
+def unpack_description(content: RecordDict) -> Description:
+    """Unpack a client's description; refuse another version's client, naming it."""
+    config = content.config_records["config"]
+    if config["protocol"] != PROTOCOL:
+        raise UserError(
+            f"client {config.get('name')!s} speaks protocol {config['protocol']!r}, this server {PROTOCOL}: "
+            "install the same version of localgd on both"
+        )
+    count = int(config["count"])  # type: ignore[arg-type]
+    arrays = content.array_records.get("arrays")
+    statistics = arrays and ColumnStatistics(count, arrays["mean"].numpy(), arrays["m2"].numpy())
+    return Description(
+        name=str(config["name"]),
+        count=count,
+        dimension=int(config["dimension"]),  # type: ignore[arg-type]
+        classes=tuple(map(str, config["classes"])),  # type: ignore[arg-type]
+        fingerprint=str(config["fingerprint"]),
+        columns=str(config["columns"]),
+        statistics=statistics or None,
+    )
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """How a client prepares its data: the second message of the handshake, kept by the client for the run."""
+
+    scaling: Scaling
+    classes: tuple[str, ...]
+    loss: str = "logistic"
+    engine: str = "auto"
+    device: str = "cpu"
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash by which a message says which preparation it builds on."""
+        text = repr((self.classes, self.loss, self.engine, self.device, self.scaling.intercept)).encode()
+        return hashlib.sha256(text + self.scaling.mean.tobytes() + self.scaling.scale.tobytes()).hexdigest()[
+            :16
+        ]
+
+
+def pack_preparation(preparation: Preparation) -> RecordDict:
+    """Pack the scaling and the meaning of the labels."""
+    scaling = preparation.scaling
+    return RecordDict(
+        {
+            "arrays": ArrayRecord({"mean": Array(scaling.mean), "scale": Array(scaling.scale)}),
+            "config": ConfigRecord(
+                {
+                    "intercept": scaling.intercept,
+                    "classes": list(preparation.classes),
+                    "loss": preparation.loss,
+                    "engine": preparation.engine,
+                    "device": preparation.device,
+                    "fingerprint": preparation.fingerprint,
+                }
+            ),
+        }
+    )
+
+
+def unpack_preparation(content: RecordDict) -> Preparation:
+    """Unpack the scaling and the meaning of the labels."""
+    arrays, config = content.array_records["arrays"], content.config_records["config"]
+    scaling = Scaling(arrays["mean"].numpy(), arrays["scale"].numpy(), bool(config["intercept"]))
+    classes = tuple(map(str, config["classes"]))  # type: ignore[arg-type]
+    return Preparation(scaling, classes, str(config["loss"]), str(config["engine"]), str(config["device"]))
+
+
+def pack_prepared(name: str, max_norm: float, beta: float) -> RecordDict:
+    """Pack what a client measured of its scaled rows, before they are divided by the largest norm."""
+    return RecordDict(
+        {
+            "config": ConfigRecord({"name": name}),
+            "metrics": MetricRecord({"max-norm": max_norm, "beta": beta}),
+        }
+    )
+
+
+def unpack_prepared(content: RecordDict) -> tuple[str, float, float]:
+    """Return a client's name, its largest row norm and its smoothness ``βᵢ``."""
+    metrics = content.metric_records["metrics"]
+    return (
+        str(content.config_records["config"]["name"]),
+        float(metrics["max-norm"]),  # type: ignore[arg-type]
+        float(metrics["beta"]),  # type: ignore[arg-type]
+    )
+
+
+def pack_work(arrays: ArrayRecord, centres: tuple[Vector, ...], settings: SolverSettings) -> RecordDict:
+    """Ask for a local solve from each centre; no centres at all means from the weights themselves."""
+    record = ArrayRecord(dict(arrays))
+    for k, centre in enumerate(centres):
+        record[f"centre-{k}"] = Array(np.asarray(centre, np.float64))
+    return RecordDict({"arrays": record, "config": ConfigRecord(dataclasses.asdict(settings))})
+
+
+def unpack_work(content: RecordDict) -> tuple[Vector, tuple[Vector, ...], SolverSettings]:
+    """Return the weights, the centres (the weights themselves when none were sent) and the settings."""
+    arrays = content.array_records["arrays"]
+    weights = arrays["weights"].numpy()
+    centres = tuple(arrays[f"centre-{k}"].numpy() for k in range(len(arrays) - 1)) or (weights,)
+    return weights, centres, SolverSettings(**content.config_records["config"])  # type: ignore[arg-type]
+
+
+def pack_answer(answer: Answer) -> RecordDict:
+    """Pack a client's solutions and what it measured of the weights it received."""
+    measures, solutions = answer.measures, answer.solutions
+    arrays = ArrayRecord({f"displacement-{k}": Array(s.displacement) for k, s in enumerate(solutions)})
+    metrics = MetricRecord(
+        {
+            "loss": measures.loss,
+            "margin": measures.margin,
+            "errors": measures.errors,
+            "num-examples": measures.count,
+            "dual-mass": [s.dual_mass for s in solutions],
+            "active": [s.active for s in solutions],
+            "steps": [s.steps for s in solutions],
+        }
+    )
+    config = ConfigRecord({"name": answer.client, "result": [s.result for s in solutions]})
+    return RecordDict({"arrays": arrays, "metrics": metrics, "config": config})
+
+
+def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
+    """Unpack a client's answer for a model of this shape.
+
+    Raises
+    ------
+    ValueError
+        When a number is not finite, a dual mass is negative or an array has the wrong shape; says which.
+    """
+    arrays, metrics, config = (
+        content.array_records["arrays"],
+        content.metric_records["metrics"],
+        content.config_records["config"],
+    )
+    columns = (metrics["dual-mass"], metrics["active"], metrics["steps"], config["result"])
+    solutions = []
+    for k, (mass, active, steps, result) in enumerate(zip(*columns, strict=True)):  # type: ignore[arg-type]
+        displacement = arrays[f"displacement-{k}"].numpy()
+        if displacement.shape != shape:
+            raise ValueError(f"its displacement has shape {displacement.shape}, the model {shape}")
+        if not np.isfinite(displacement).all():
+            raise ValueError("its displacement is not finite")
+        if not (math.isfinite(mass) and mass >= 0):
+            raise ValueError(f"its dual mass is {mass}, not a finite number >= 0")
+        solutions.append(LocalSolution(displacement, float(mass), int(active), int(steps), str(result)))
+    measures = Measures(
+        loss=float(metrics["loss"]),  # type: ignore[arg-type]
+        margin=float(metrics["margin"]),  # type: ignore[arg-type]
+        errors=int(metrics["errors"]),  # type: ignore[arg-type]
+        count=int(metrics["num-examples"]),  # type: ignore[arg-type]
+    )
+    if not (math.isfinite(measures.loss) and math.isfinite(measures.margin)):
+        raise ValueError(f"its loss {measures.loss} or margin {measures.margin} is not finite")
+    return Answer(str(config["name"]), tuple(solutions), measures)
+
+
+def count_bytes(content: RecordDict) -> int:
+    """Return the payload of a message: arrays, numbers and texts, without the transport's framing."""
+    return sum(record.count_bytes() for record in content.values())

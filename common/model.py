@@ -1,0 +1,120 @@
+"""The model file: what a run leaves behind, usable on raw features without any of this software."""
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.errors import UserError
+from common.scaling import Scaling
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A linear classifier of raw features.
+
+    ``score(x) = weights · (x − mean)/scale + intercept``; a positive score is the second class.
+    """
+
+    weights: Vector
+    intercept: float
+    classes: tuple[str, ...]
+    mean: Vector
+    scale: Vector
+
+    @classmethod
+    def of(cls, weights: Vector, scaling: Scaling, classes: tuple[str, ...]) -> "Model":
+        """Build the model of a weight vector (dimension,) of the federation."""
+        features, constant = len(scaling.mean), 0.0
+        if scaling.intercept:
+            constant = float(weights[-1]) / scaling.norm
+        return cls(weights[:features], constant, classes, scaling.mean, scaling.scale * scaling.norm)
+
+    def scores(self, X: NDArray[np.float64]) -> Vector:
+        """Return the score of each row of raw features (n, d)."""
+        return ((X - self.mean) / self.scale) @ self.weights + self.intercept
+
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.str_]:
+        """Return the class name of each row of raw features (n, d)."""
+        return np.where(self.scores(X) > 0, self.classes[1], self.classes[0])
+
+    def save(self, path: Path) -> None:
+        """Write the file, whole or not at all."""
+        save_arrays(
+            path,
+            weights=self.weights,
+            intercept=np.float64(self.intercept),
+            classes=np.array(self.classes),
+            mean=self.mean,
+            scale=self.scale,
+        )
+
+    @classmethod
+    def load(cls, path: Path) -> "Model":
+        """Read a model file.
+
+        Raises
+        ------
+        UserError
+            When it cannot be read or lacks a part.
+        """
+        parts = _read(path, "model", ("weights", "intercept", "classes", "mean", "scale"))
+        classes = tuple(map(str, parts["classes"]))
+        return cls(parts["weights"], float(parts["intercept"]), classes, parts["mean"], parts["scale"])
+
+
+def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
+    """Read a weight vector (dimension,) from the ``.npz`` that a configuration key names.
+
+    It holds ``weights`` of the whole dimension, or is a model file of a run with the same scaling.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read or does not fit.
+    """
+    parts = _read(path, key, ("weights",))
+    weights = np.asarray(parts["weights"], np.float64)
+    if scaling.intercept and "intercept" in parts and weights.shape == scaling.mean.shape:
+        weights = np.append(weights, float(parts["intercept"]) * scaling.norm)
+    if weights.shape != (scaling.dimension,) or not np.isfinite(weights).all():
+        raise UserError(
+            f"{key} = '{path}': its weights have shape {weights.shape}; "
+            f"allowed: {scaling.dimension} finite numbers"
+        )
+    return weights
+
+
+def save_arrays(path: Path, **arrays: NDArray[np.generic] | np.generic) -> None:
+    """Write a ``.npz`` file, whole or not at all."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+
+
+def _read(path: Path, key: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            parts = {name: file[name] for name in file.files}
+    except (OSError, ValueError, EOFError, AttributeError) as error:
+        raise UserError(f"{key} = '{path}' is not a readable .npz file: {error}") from None
+    missing = [name for name in names if name not in parts]
+    if missing:
+        raise UserError(
+            f"{key} = '{path}' lacks {', '.join(missing)}; it has {', '.join(parts) or 'nothing'}"
+        )
+    return parts

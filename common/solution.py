@@ -1,0 +1,103 @@
+"""What a local solve is asked for and what it gives back: the words both sides share."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SolverSettings:
+    """How every client solves in a round.
+
+    Attributes
+    ----------
+    solver, loss, engine, device
+        As in the configuration.
+    local_steps
+        ``K``, the gradient steps of a local solve.
+    learning_rate
+        ``"auto"``, ``"1/beta"`` or the step size itself; see `rates`.
+    regularization
+        ``λ/β`` of the ``proximal`` solver.
+    beta
+        The federation's smoothness ``β = max βᵢ``; 0 when nobody measured it, then each client uses its own.
+    norm
+        The federation's largest row norm, by which clients divide their rows.
+    preparation
+        The fingerprint of the preparation a client must have made its rows with; empty for rows as they are.
+    """
+
+    solver: str = "gradient"
+    loss: str = "logistic"
+    local_steps: int = 100
+    learning_rate: str | float = "auto"
+    regularization: float = 1e-4
+    engine: str = "auto"
+    device: str = "cpu"
+    beta: float = 0.0
+    norm: float = 1.0
+    preparation: str = ""
+
+    def rates(self, beta: float) -> tuple[float, float]:
+        """Return the step size ``η`` and the weight ``λ`` of the proximal term.
+
+        The automatic step is ``1/(βK)`` for ``gradient``, the one of the convergence theorem, and
+        ``1/(β + λ)``, whatever ``K``, for ``proximal``.  ``β`` is the federation's where known,
+        else the client's own, given here.
+        """
+        beta = self.beta or beta
+        decay = self.regularization * beta if self.solver == "proximal" else 0.0
+        if self.learning_rate == "auto":
+            return 1 / (beta + decay if self.solver == "proximal" else beta * self.local_steps), decay
+        return (1 / beta if self.learning_rate == "1/beta" else float(self.learning_rate)), decay
+
+
+DEFAULTS = SolverSettings()
+
+
+@dataclass(frozen=True)
+class LocalSolution:
+    """The result of one local solve from one centre ``c``.
+
+    Attributes
+    ----------
+    displacement
+        ``w − c = Zᵀa``, formed in float64 from the final dual ``a ≥ 0``, in the shape of the model.
+    dual_mass
+        ``1ᵀa``.
+    active
+        How many examples have ``a > 0``.
+    steps
+        Gradient steps, or changes of the active set, that were made.
+    result
+        ``"solved"``, ``"inexact"`` (tolerance not reached) or ``"infeasible"`` (the client's own
+        data are not separable; the displacement is then the Farkas vector's ``Zᵀa ≈ 0``).
+    """
+
+    displacement: Vector
+    dual_mass: float
+    active: int
+    steps: int
+    result: str = "solved"
+
+
+@dataclass(frozen=True)
+class Measures:
+    """What a client measured of the model it received: mean loss, smallest ``z·w``, errors, examples."""
+
+    loss: float
+    margin: float
+    errors: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One client's reply in one round."""
+
+    client: str
+    solutions: tuple[LocalSolution, ...]
+    measures: Measures

@@ -1,0 +1,116 @@
+"""The words of the gRPC stream that server and client share. Nothing here opens a socket.
+
+One bidirectional stream per client, for the whole run. Each frame is one serialised Flower `Message`. The
+client says who it is in the call's metadata; the server takes it in with its initial metadata, or refuses it
+with a status. The server has at most one message on its way to a client at a time.
+
+How a stream ends: OK, the run is done; ABORTED, the run failed and the text says why; a code in `REFUSALS`,
+trying again is of no use; anything else, the connection was lost.
+"""
+
+from importlib import metadata
+from logging import ERROR
+
+from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common import log
+from flwr.common.constant import ErrorCode
+from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
+from flwr.common.serde_utils import metadata_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+
+from common.errors import UserError
+
+PROTOCOL_VERSION = 1
+SERVICE = "localgd.Stream"
+METHOD = "Join"
+REFUSALS = {
+    "FAILED_PRECONDITION",
+    "INVALID_ARGUMENT",
+    "ALREADY_EXISTS",
+    "RESOURCE_EXHAUSTED",
+    "UNIMPLEMENTED",
+}
+
+# Metadata from the client (a key that ends in -bin carries bytes: a name need not be ASCII).
+PROTOCOL_KEY = "localgd-protocol"
+VERSION_KEY = "localgd-version"
+NAME_KEY = "localgd-name-bin"
+SESSION_KEY = (
+    "localgd-session"  # one per `join`: tells a client that comes back from a second one of its name
+)
+# Metadata from the server, with the acceptance.
+LIMIT_KEY = "localgd-max-message-bytes"
+
+MAX_MESSAGE_BYTES = 2**30
+MAX_NAME_LENGTH = 128
+
+KEEPALIVE_OPTIONS = [
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+]
+
+
+def pack(message: Message) -> bytes:
+    """One frame: the message with its metadata and its content or error."""
+    if message.has_content():
+        proto = ProtoMessage(metadata=metadata_to_proto(message.metadata))
+        _fill(proto.content, message.content)
+    else:
+        proto = message_to_proto(message)
+    frame: bytes = proto.SerializeToString()
+    return frame
+
+
+def unpack(frame: bytes) -> Message:
+    """The message of a frame; raises if the bytes are none."""
+    return message_from_proto(ProtoMessage.FromString(frame))
+
+
+def _fill(proto: ProtoRecordDict, content: RecordDict) -> None:
+    """What `recorddict_to_proto` makes, but each array is copied once, not at every level of nesting."""
+    proto.SetInParent()
+    for key, record in content.items():
+        if isinstance(record, ArrayRecord):
+            item = proto.items.add(key=key)
+            item.array_record.SetInParent()
+            for name, array in record.items():
+                value = item.array_record.items.add(key=name).value
+                value.dtype, value.stype, value.data = array.dtype, array.stype, array.data
+                value.shape.extend(array.shape)
+        else:
+            proto.items.extend(recorddict_to_proto(RecordDict({key: record})).items)
+
+
+def answer(client_app: ClientApp, message: Message, context: Context) -> Message:
+    """The client app's reply, or an error reply as Flower's own runtime makes it if the app raises."""
+    try:
+        reply = client_app(message, context)
+        if reply.metadata.reply_to_message_id != message.metadata.message_id:
+            raise ValueError("the ClientApp must build its reply with Message(..., reply_to=message)")
+        return reply
+    except Exception as error:
+        log(ERROR, "ClientApp raised an exception", exc_info=error)
+        reason = f"{type(error)}:<'{error}'>"
+        return Message(Error(code=ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason=reason), reply_to=message)
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT` (an IPv6 host keeps its brackets); UserError for anything else."""
+    host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+        raise UserError(
+            f"address {address!r}: expected HOST:PORT, such as 127.0.0.1:8080, port at most 65535"
+        )
+    return host, int(port)
+
+
+def package_version() -> str:
+    """The installed version of localgd, for the message that asks to install the same one."""
+    try:
+        return metadata.version("localgd")
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,76 @@
+"""Virtual clients: the shards that a run deals out itself, and the rows it holds out for testing."""
+
+from pathlib import Path
+
+from common import datafiles, datasets
+from common.config import Config
+from common.datafiles import Dataset
+from common.errors import UserError
+
+
+def count(config: Config) -> int:
+    """Return how many virtual clients there are: one per file of ``data-dir``, or the key ``clients``."""
+    return len(_files(config)) if config.dataset == "file" else config.clients
+
+
+def names(config: Config) -> list[str]:
+    """Return the names of the virtual clients, in the order of their partitions."""
+    if config.dataset == "file":
+        return [path.stem for path in _files(config)]
+    return [f"client-{k}" for k in range(config.clients)]
+
+
+def shard(config: Config, partition: int) -> Dataset:
+    """Return the data of one virtual client.
+
+    Raises
+    ------
+    UserError
+        When there is no such partition, or its data cannot be had.
+    """
+    if not 0 <= partition < count(config):
+        raise UserError(f"there is no partition {partition}: the data are dealt to {count(config)} clients")
+    if config.dataset == "file":
+        return datafiles.read(_files(config)[partition])
+    train, _ = datasets.split(datasets.load(config.dataset, config.seed), config.test_fraction, config.seed)
+    shards = datasets.shard(
+        train, config.clients, config.partition, config.alpha, config.seed, min_shard=config.min_shard
+    )
+    return _plain(shards[partition])
+
+
+def held_out(config: Config) -> Dataset | None:
+    """Return the rows held out for testing: the file ``test``, or a share of a named data set, or nothing."""
+    if config.test:
+        return datafiles.read(Path(config.test))
+    if config.dataset == "file":
+        return None
+    _, test = datasets.split(datasets.load(config.dataset, config.seed), config.test_fraction, config.seed)
+    return _plain(test) if len(test.y) else None
+
+
+def _plain(part: datasets.NamedDataset) -> Dataset:
+    return Dataset(part.X, part.y, None)
+
+
+def _files(config: Config) -> list[Path]:
+    """List the data files of ``data-dir``, one per client."""
+    if not config.data_dir:
+        raise UserError(
+            "dataset = 'file' needs data-dir: a directory with one <client>.npz or .csv per client"
+        )
+    directory = Path(config.data_dir)
+    if not directory.is_dir():
+        raise UserError(f"data-dir = '{directory}' is not a directory")
+    files = sorted(
+        path for path in directory.iterdir() if path.suffix.lower() in datafiles.READERS and path.is_file()
+    )
+    if not files:
+        raise UserError(
+            f"data-dir = '{directory}' has no data files; allowed: {', '.join(datafiles.READERS)}"
+        )
+    stems = [path.stem for path in files]
+    if len(set(stems)) < len(stems):
+        twice = next(stem for stem in stems if stems.count(stem) > 1)
+        raise UserError(f"data-dir = '{directory}' has two files for the client '{twice}'")
+    return files

@@ -1,0 +1,199 @@
+"""The command ``localgd``."""
+
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common import config as configuration
+from common.config import Config, Value
+from common.errors import LocalGDError, UserError
+
+app = typer.Typer(
+    name="localgd",
+    help="Federated training that proves, round by round, how close its model is to the centralized one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Argument(metavar="CONFIG.toml", help="A configuration file, see examples/.")
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("-c", metavar="KEY=VALUE", help="Set a configuration key; may be repeated."),
+]
+Out = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="The run directory; runs/<time>-<strategy> if not given.")
+]
+Tls = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Directory with the certificates for mutual TLS.")
+]
+Insecure = Annotated[
+    bool, typer.Option("--insecure", help="No encryption and no proof of identity: for trying out.")
+]
+
+
+def main() -> None:
+    """Run the command line; a user's mistake is one line on stderr, never a traceback."""
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own lines say what is wrong
+    os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
+    os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
+    try:
+        app()
+    except LocalGDError as error:
+        print(f"localgd: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("localgd: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+@app.command()
+def run(config_file: ConfigFile, override: Overrides = None, out: Out = None) -> None:
+    """Run a whole federation in this process."""
+    values = configuration.read(config_file, override or ())
+    config = Config.of(_with_out(values, out))
+    _log_plainly()
+    from localgd.federations import run_in_process
+
+    run_in_process(config)
+
+
+@app.command()
+def serve(
+    config_file: ConfigFile,
+    address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = "127.0.0.1:8080",
+    tls: Tls = None,
+    insecure: Insecure = False,
+    override: Overrides = None,
+    out: Out = None,
+) -> None:
+    """Serve a federation to clients that join over a persistent gRPC stream."""
+    values = configuration.read(config_file, override or ())
+    values.setdefault("dataset", "file")  # the clients bring their own data
+    config = Config.of(_with_out(values, out))
+    _log_plainly()
+    from localgd.federations import serve as serve_federation
+    from localgd.tls import server_credentials
+
+    directory = _certificates(tls, insecure)
+    serve_federation(config, address, server_credentials(directory) if directory else None)
+
+
+@app.command()
+def join(
+    address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where the server listens.")],
+    data: Annotated[Path, typer.Option(metavar="FILE", help="This client's private data: .npz or .csv.")],
+    label: Annotated[str, typer.Option(metavar="COLUMN", help="The label column of a .csv file.")] = "label",
+    name: Annotated[
+        str | None, typer.Option(help="This client's name; else its certificate's, or the file's.")
+    ] = None,
+    tls: Tls = None,
+    insecure: Insecure = False,
+    retry_for: Annotated[
+        float, typer.Option(metavar="SECONDS", help="How long to look for the server.")
+    ] = 60.0,
+) -> None:
+    """Join a federation with this device's own data."""
+    _log_plainly()
+    directory = _certificates(tls, insecure)
+    from client.app import app as client_app
+    from client.dataset import load, node_config, source_of
+    from client.stream import join as join_stream
+    from localgd.tls import client_credentials
+
+    credentials = None
+    if directory:
+        name, credentials = client_credentials(directory, name)
+    node = node_config(data, label, name)
+    where = source_of(node)
+    rows, columns = load(where).X.shape  # a mistake in the file shows here, before anybody is bothered
+    _say(f"{where.name}: {rows} examples, {columns} feature columns; joining {address}")
+    join_stream(
+        address,
+        client_app,
+        node,
+        where.name,
+        credentials=credentials,
+        retry_for=retry_for,
+        report=_say,
+    )
+    _say("done: the federation has ended")
+
+
+@app.command()
+def shard(
+    dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A named data set.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="A new directory for client-0.npz … and test.npz.")
+    ],
+    clients: Annotated[int, typer.Option(help="How many clients.")] = Config.clients,
+    partition: Annotated[str, typer.Option(help="iid, dirichlet or label.")] = Config.partition,
+    alpha: Annotated[
+        float, typer.Option(help="Dirichlet concentration: small is heterogeneous.")
+    ] = Config.alpha,
+    seed: Annotated[int, typer.Option(help="Seed of the split and the shards.")] = Config.seed,
+    test_fraction: Annotated[float, typer.Option(help="Share held out in test.npz.")] = Config.test_fraction,
+) -> None:
+    """Write each client's private file of a named data set, and the held-out rows."""
+    values: dict[str, Value] = {"dataset": dataset, "clients": clients, "partition": partition}
+    config = Config.of(values | {"alpha": alpha, "seed": seed, "test-fraction": test_fraction})
+    if config.dataset == "file":
+        raise UserError("shard takes a named data set, not 'file'")
+    if out.exists():
+        raise UserError(f"--out {out} exists already; name a new directory")
+    from common import datafiles, virtual
+
+    parts = {name: virtual.shard(config, k) for k, name in enumerate(virtual.names(config))}
+    test = virtual.held_out(config)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
+        try:
+            for name, part in (parts | ({"test": test} if test else {})).items():
+                datafiles.write(unfinished / f"{name}.npz", part)
+            unfinished.chmod(0o755)
+            unfinished.rename(out)
+        except BaseException:
+            shutil.rmtree(unfinished)
+            raise
+    except OSError as error:
+        raise UserError(f"cannot write to {out}: {error.strerror}") from None
+    held_out = f" and {len(test.y)} held-out rows" if test else ""
+    typer.echo(
+        f"{out}: {clients} clients with {', '.join(str(len(p.y)) for p in parts.values())} rows{held_out}"
+    )
+
+
+def _with_out(values: dict[str, Value], out: Path | None) -> dict[str, Value]:
+    return values | ({"out": str(out)} if out else {})
+
+
+def _certificates(tls: Path | None, insecure: bool) -> Path | None:
+    """Return the directory of the certificates, or None to do without; the user has to say which."""
+    if (tls is None) != insecure:
+        raise UserError("say either --tls DIR (certificates) or --insecure (no encryption: for trying out)")
+    return tls
+
+
+def _log_plainly() -> None:
+    """Send Flower's log, which the server writes its rounds to, to stdout as plain lines."""
+    from flwr.common.logger import FLOWER_LOGGER
+
+    for old in list(FLOWER_LOGGER.handlers):
+        FLOWER_LOGGER.removeHandler(old)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setLevel(logging.INFO)
+    FLOWER_LOGGER.addHandler(handler)
+    FLOWER_LOGGER.propagate = False
+
+
+def _say(text: str) -> None:
+    print(text, flush=True)

@@ -1,0 +1,34 @@
+"""The two ways of running that need no daemon: in this process, and served over a gRPC stream."""
+
+import grpc
+from flwr.app import Context, RecordDict, UserConfig
+
+from common import virtual
+from common.config import Config
+from server.app import app as server_app
+from server.grids.in_process import InProcessGrid
+from server.grids.stream import StreamGrid
+
+
+def run_in_process(config: Config) -> None:
+    """Run the ServerApp and one ClientApp per virtual client in this process."""
+    from client.app import app as client_app
+    from client.engine import check_torch
+
+    if config.engine == "torch":
+        check_torch(config.device)
+    count = virtual.count(config)
+    nodes: list[UserConfig] = [{"partition-id": k, "num-partitions": count} for k in range(count)]
+    grid = InProcessGrid(client_app, nodes, config.values())
+    server_app(grid, server_context(config))
+
+
+def serve(config: Config, address: str, credentials: grpc.ServerCredentials | None) -> None:
+    """Run the ServerApp over a gRPC stream that clients join."""
+    with StreamGrid(address, credentials=credentials) as grid:
+        server_app(grid, server_context(config))
+
+
+def server_context(config: Config) -> Context:
+    """Return the context that Flower would give the ServerApp."""
+    return Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config=config.values())

@@ -1,0 +1,146 @@
+"""The ServerApp: configuration, handshake, rounds, results."""
+
+import time
+from logging import INFO
+from typing import Any
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, Context
+from flwr.common.logger import log
+from flwr.serverapp import Grid, ServerApp
+from numpy.typing import NDArray
+
+from common import virtual
+from common.config import Config
+from common.errors import LocalGDError, NotSeparable, UserError
+from common.federation import Federation
+from common.model import Model
+from common.reference import Reference
+from common.solution import SolverSettings
+from server.grids.in_process import InProcessGrid
+from server.handshake import handshake
+from server.inputs import find_reference, held_out_accuracy, initial_weights, wait_for_nodes
+from server.monitor import HEADER, Monitor, Row, StopAtCertifiedAngle, conclusion, line
+from server.results import RunDirectory
+from strategies import LocalGD, LocalSolveStrategy, ModifiedLocalGD
+
+Vector = NDArray[np.float64]
+STRATEGIES: dict[str, type[LocalSolveStrategy[Any]]] = {
+    "local-gd": LocalGD,
+    "modified-local-gd": ModifiedLocalGD,
+}
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the federation that the run config describes, over whichever grid."""
+    config = Config.of(context.run_config)
+    all_here = isinstance(grid, InProcessGrid)
+    nodes = wait_for_nodes(grid, virtual.count(config) if all_here else config.clients, config)
+    settings = solver_settings(config)
+    federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
+    rates = check_rates(federation.settings(settings))
+    accuracy = held_out_accuracy(config, federation)
+    initial = initial_weights(config, federation)
+    reference = find_reference(config, federation, all_here)
+
+    directory = RunDirectory(config)
+    directory.write_handshake(federation, rates)
+    log(INFO, "%s", describe(config, federation, rates, reference))
+    log(INFO, HEADER)
+
+    def write(row: Row) -> None:
+        directory.write_row(row)
+        log(INFO, "%s", line(row))
+
+    monitor = Monitor(federation, write, reference, accuracy)
+    strategy = STRATEGIES[config.strategy](settings=settings, federation=federation)
+    callbacks = [monitor, StopAtCertifiedAngle(monitor, config.stop_at_certified_angle)]
+    began = time.perf_counter()
+    try:
+        result = strategy.start(
+            grid,
+            ArrayRecord({"weights": Array(initial)}),
+            config.num_server_rounds,
+            timeout=config.round_timeout,
+            callbacks=callbacks,
+        )
+    except BaseException as error:
+        stopped_by = _REASONS.get(type(error), "failed")
+        directory.write_summary(
+            summary(config, monitor, stopped_by, began) | {"error": str(error) or repr(error)}
+        )
+        if isinstance(error, LocalGDError):
+            raise type(error)(f"{error} (see {directory.path})") from error
+        raise
+    best = monitor.best[2] if monitor.best else initial
+    models = [
+        Model.of(w, federation.scaling, federation.preparation.classes)
+        for w in (_weights(result.arrays), best)
+    ]
+    directory.write_models(*models)
+    directory.write_summary(summary(config, monitor, strategy.stopped_by, began))
+    last = monitor.rows[-1]
+    log(INFO, "after round %d: %s; results in %s", last["round"], conclusion(last), directory.path)
+
+
+def solver_settings(config: Config) -> SolverSettings:
+    """Take what the clients need to know from the configuration."""
+    return SolverSettings(
+        solver=config.solver,
+        loss=config.loss,
+        local_steps=config.local_steps,
+        learning_rate=config.learning_rate,
+        regularization=config.regularization,
+        engine=config.engine,
+        device=config.device,
+    )
+
+
+def check_rates(settings: SolverSettings) -> tuple[float, float]:
+    """Return ``η`` and ``λ``; refuse a step so long that a proximal step would leave ``a ≥ 0``."""
+    rate, decay = settings.rates(settings.beta)
+    if rate * decay > 1:
+        raise UserError(
+            f"learning-rate = {rate:g} is too long for solver = 'proximal' with λ = {decay:.3g}; "
+            f"allowed: <= {1 / decay:.3g}"
+        )
+    return rate, decay
+
+
+def describe(
+    config: Config, federation: Federation, rates: tuple[float, float], reference: Reference | None
+) -> str:
+    """Say in one line what is about to run."""
+    rows = sum(client.count for client in federation.clients)
+    steps = (
+        "" if config.solver == "projection" else f", K = {config.local_steps}, learning rate {rates[0]:.4g}"
+    )
+    margin = (
+        f", best margin {reference.margin:.5f}" if reference and reference.margin == reference.margin else ""
+    )
+    return (
+        f"{config.strategy} with {config.solver}{steps}: {len(federation.clients)} clients, {rows} examples, "
+        f"{federation.scaling.dimension} weights{margin}"
+    )
+
+
+def summary(config: Config, monitor: Monitor, stopped_by: str, began: float) -> dict[str, object]:
+    """Return how the run ended."""
+    return {
+        "strategy": config.strategy,
+        "rounds": monitor.rows[-1]["round"] if monitor.rows else 0,
+        "stopped_by": stopped_by,
+        "final": monitor.rows[-1] if monitor.rows else None,
+        "best_round": monitor.best[1]["round"] if monitor.best else None,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+def _weights(arrays: ArrayRecord) -> Vector:
+    return np.asarray(arrays["weights"].numpy(), np.float64)
+
+
+_REASONS: dict[type[BaseException], str] = {NotSeparable: "not-separable", KeyboardInterrupt: "interrupted"}

@@ -1,0 +1,186 @@
+"""The handshake: two messages that fix scaling and step size, and refuse what does not fit together."""
+
+import itertools
+import secrets
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from flwr.app import Message, RecordDict
+from flwr.serverapp import Grid
+
+from common.errors import RunError, UserError
+from common.federation import Client, Federation
+from common.messages import (
+    DESCRIBE,
+    PREPARE,
+    USER_ERROR,
+    Description,
+    Preparation,
+    pack_describe,
+    pack_preparation,
+    unpack_description,
+    unpack_prepared,
+)
+from common.scaling import ColumnStatistics, Scaling
+from common.solution import DEFAULTS, SolverSettings
+
+
+def handshake(
+    grid: Grid,
+    nodes: Iterable[int],
+    settings: SolverSettings = DEFAULTS,
+    intercept: bool = True,
+    scale: str = "standard",
+    timeout: float = 600.0,
+) -> Federation:
+    """Get to know the clients and agree on how their rows are prepared.
+
+    Parameters
+    ----------
+    nodes
+        The node ids of the clients that take part.
+    settings
+        Loss, engine and device of the clients.
+    intercept, scale
+        As in the configuration.
+    timeout
+        Seconds for each of the two messages.
+
+    Raises
+    ------
+    UserError
+        When the clients' data do not fit together or a client cannot read its own; names the clients.
+    RunError
+        When a client does not answer or fails.
+    """
+    described = _ask(grid, nodes, DESCRIBE, pack_describe(secrets.token_hex(8), scale == "standard"), timeout)
+    descriptions = {node: unpack_description(content) for node, content in described.items()}
+    for node, name in _known(grid).items():
+        if node in descriptions and descriptions[node].name != name:
+            raise UserError(f"the client that joined as '{name}' calls itself '{descriptions[node].name}'")
+    order = sorted(descriptions, key=lambda node: descriptions[node].name)
+    ordered = [descriptions[node] for node in order]
+    _check_names(ordered)
+    _check_columns(ordered)
+    preparation = Preparation(
+        _scaling(ordered, intercept, scale),
+        common_classes(ordered, settings.loss),
+        settings.loss,
+        settings.engine,
+        settings.device,
+    )
+    prepared = _ask(grid, order, PREPARE, pack_preparation(preparation), timeout)
+    measured = {node: unpack_prepared(content)[1:] for node, content in prepared.items()}
+    largest = max(norm for norm, _ in measured.values())
+    if not largest > 0:
+        raise UserError("every row of every client is zero after scaling; there is nothing to learn from")
+    norm = 1.0 if scale == "none" else largest
+    clients = tuple(
+        Client(
+            node_id=node,
+            name=descriptions[node].name,
+            count=descriptions[node].count,
+            fingerprint=descriptions[node].fingerprint,
+            max_norm=measured[node][0] / norm,
+            beta=measured[node][1] / norm**2,
+        )
+        for node in order
+    )
+    return Federation(clients, preparation, norm)
+
+
+def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str, ...]:
+    """Return the federation's classes in order: numbers by value, else words by the alphabet.
+
+    Raises
+    ------
+    UserError
+        Unless there are exactly two classes in the whole federation.
+    """
+    descriptions = list(descriptions)
+    for description in descriptions:
+        if len(description.classes) > 2:
+            raise UserError(
+                f"{description.name} has {len(description.classes)} labels ({_some(description.classes)}); "
+                f"loss = '{loss}' takes two"
+            )
+    classes = {label for description in descriptions for label in description.classes}
+    if len(classes) == 1:
+        raise UserError(
+            f"every example of every client has the label '{classes.pop()}'; two labels are needed"
+        )
+    if len(classes) > 2:
+        holders: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for description in descriptions:
+            holders[description.classes].append(description.name)
+        told = "; ".join(f"{_some(names)}: {_some(labels)}" for labels, names in holders.items())
+        raise UserError(
+            f"the clients' labels disagree, {len(classes)} in all where loss = '{loss}' takes two: {told}"
+        )
+    try:
+        return tuple(sorted(classes, key=float))
+    except ValueError:
+        return tuple(sorted(classes))
+
+
+def _ask(
+    grid: Grid, nodes: Iterable[int], kind: str, content: RecordDict, timeout: float
+) -> Mapping[int, RecordDict]:
+    """Send one message to every node and return all answers, or raise what says whose is missing."""
+    nodes = list(nodes)
+    replies = {
+        reply.metadata.src_node_id: reply
+        for reply in grid.send_and_receive([Message(content, node, kind) for node in nodes], timeout=timeout)
+    }
+    for node, reply in replies.items():
+        if reply.has_error():
+            who = _known(grid).get(node, f"node {node}")
+            if reply.error.code == USER_ERROR:
+                raise UserError(f"{who}: {reply.error.reason}")
+            raise RunError(f"{who} failed in the handshake: {reply.error.reason}")
+    silent = [node for node in nodes if node not in replies]
+    if silent:
+        raise RunError(
+            f"no answer within {timeout:g} s in the handshake from {_some(f'node {node}' for node in silent)}"
+        )
+    return {node: reply.content for node, reply in replies.items()}
+
+
+def _known(grid: Grid) -> dict[int, str]:
+    """Return the names by node id, where the transport knows them."""
+    names = getattr(grid, "names", None)
+    return names() if names else {}
+
+
+def _check_names(descriptions: list[Description]) -> None:
+    for first, second in itertools.pairwise(descriptions):
+        if first.name == second.name:
+            raise UserError(f"two clients are called '{first.name}'; every client needs a name of its own")
+
+
+def _check_columns(descriptions: list[Description]) -> None:
+    by_dimension: dict[int, list[str]] = defaultdict(list)
+    by_columns: dict[str, list[str]] = defaultdict(list)
+    for description in descriptions:
+        by_dimension[description.dimension].append(description.name)
+        if description.columns != "none":
+            by_columns[description.columns].append(description.name)
+    if len(by_dimension) > 1:
+        told = "; ".join(f"{_some(names)}: {dimension}" for dimension, names in sorted(by_dimension.items()))
+        raise UserError(f"the clients have different numbers of feature columns: {told}")
+    if len(by_columns) > 1:
+        told = " against ".join(_some(names) for names in by_columns.values())
+        raise UserError(f"the clients' feature columns have other names or another order: {told}")
+
+
+def _scaling(descriptions: list[Description], intercept: bool, scale: str) -> Scaling:
+    if scale != "standard":
+        return Scaling.identity(descriptions[0].dimension, intercept)
+    statistics = [d.statistics for d in descriptions if d.statistics is not None]
+    return Scaling.standard(ColumnStatistics.pool(statistics), intercept)
+
+
+def _some(words: Iterable[str], most: int = 6) -> str:
+    """List a few words and say how many more there are."""
+    words = list(words)
+    return ", ".join(words[:most]) + (f" and {len(words) - most} more" if len(words) > most else "")

@@ -1,0 +1,91 @@
+"""What a run needs besides its clients' work: the clients themselves, test rows, a start and a reference."""
+
+import time
+from collections.abc import Callable
+from logging import INFO
+from pathlib import Path
+
+import numpy as np
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from numpy.typing import NDArray
+
+from common import reference as references
+from common import virtual
+from common.config import Config
+from common.errors import RunError, UserError
+from common.federation import Federation
+from common.model import read_weights
+from common.reference import Reference
+from common.scaling import signs
+
+Vector = NDArray[np.float64]
+
+
+def wait_for_nodes(grid: Grid, wanted: int, config: Config) -> list[int]:
+    """Wait for the wanted number of clients, at most ``join-timeout`` seconds; ``min-clients`` will do then.
+
+    Raises
+    ------
+    RunError
+        When fewer have come by then.
+    """
+    deadline, seen = time.monotonic() + config.join_timeout, -1
+    while len(nodes := sorted(grid.get_node_ids())) < wanted and time.monotonic() < deadline:
+        if len(nodes) != seen:
+            seen = len(nodes)
+            log(INFO, "waiting for clients: %d of %d are here", seen, wanted)
+        time.sleep(0.05)
+    if len(nodes) < min(config.min_clients, wanted):
+        raise RunError(
+            f"only {len(nodes)} of {wanted} clients came within join-timeout = {config.join_timeout:g} s; "
+            f"at least min-clients = {config.min_clients} are needed"
+        )
+    return nodes[:wanted]
+
+
+def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vector], float] | None:
+    """Return the function that measures a model on the held-out rows, where there are any."""
+    test = virtual.held_out(config)
+    if test is None:
+        return None
+    classes, features = federation.preparation.classes, len(federation.scaling.mean)
+    where = f"test = '{config.test}'" if config.test else f"dataset = '{config.dataset}'"
+    if test.X.shape[1] != features:
+        raise UserError(
+            f"{where}: the held-out rows have {test.X.shape[1]} feature columns, the clients {features}"
+        )
+    if strangers := set(test.y.tolist()) - set(classes):
+        raise UserError(
+            f"{where}: the held-out label '{min(strangers)}' is none of the clients' ({', '.join(classes)})"
+        )
+    signed = federation.scaling.rows(test.X) * signs(test.y, classes)[:, None]
+    return lambda weights: float(np.mean(signed @ weights > 0))
+
+
+def initial_weights(config: Config, federation: Federation) -> Vector:
+    """Return the model to start from: zero, or the file ``init``."""
+    if config.init:
+        return read_weights(Path(config.init), "init", federation.scaling)
+    return np.zeros(federation.scaling.dimension)
+
+
+def find_reference(config: Config, federation: Federation, all_here: bool) -> Reference | None:
+    """Return the centralized model: computed where all data are in this process, or read from a file."""
+    if config.reference not in ("auto", "none"):
+        weights = read_weights(Path(config.reference), "reference", federation.scaling)
+        return Reference(weights, margin=float("nan"), bound=float("nan"), error_deg=0.0)
+    if config.reference == "none" or not all_here:
+        return None
+    found = references.max_margin(pooled_rows(config, federation))
+    if found is None:
+        log(INFO, "the pooled data are not linearly separable: there is no max-margin model to compare with")
+    return found
+
+
+def pooled_rows(config: Config, federation: Federation) -> NDArray[np.float64]:
+    """Return the signed rows of all virtual clients, in the order of their names."""
+    names = virtual.names(config)
+    shards = [virtual.shard(config, names.index(client.name)) for client in federation.clients]
+    classes = federation.preparation.classes
+    return np.vstack([federation.scaling.rows(part.X) * signs(part.y, classes)[:, None] for part in shards])

@@ -1,0 +1,7 @@
+"""The algorithms: each chooses centres and combines local solutions."""
+
+from strategies.base import Callback, Costs, LocalSolveStrategy
+from strategies.local_gd import LocalGD
+from strategies.modified_local_gd import ModifiedLocalGD
+
+__all__ = ["Callback", "Costs", "LocalGD", "LocalSolveStrategy", "ModifiedLocalGD"]

@@ -1,0 +1,298 @@
+"""The one round loop, as a Flower strategy: send, gather, check, combine."""
+
+import time
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from logging import INFO
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common.logger import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Result, Strategy
+from numpy.typing import NDArray
+
+from common.errors import NotSeparable, RunError, UserError
+from common.federation import Federation
+from common.messages import (
+    EVALUATE,
+    PREPARE,
+    TRAIN,
+    UNPREPARED,
+    USER_ERROR,
+    count_bytes,
+    pack_preparation,
+    pack_work,
+    unpack_answer,
+)
+from common.solution import DEFAULTS, Answer, SolverSettings
+
+Vector = NDArray[np.float64]
+State = TypeVar("State")
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Seconds and bytes of one round; ``clients`` runs from the first message sent to the last reply."""
+
+    total: float
+    clients: float
+    combine: float
+    sent: int
+    received: int
+
+
+class Callback:
+    """Something that watches a run: the monitor, a checkpoint, a stop rule."""
+
+    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
+        """Take the answers that measured the model of round ``number`` (0: the initial one).
+
+        Returning a word ends the run with that model; the word says why.
+        """
+        return None
+
+    def combined(self, number: int, weights: Vector, answers: Sequence[Answer], costs: Costs) -> None:
+        """Take the new model of round ``number`` and the answers it was combined from."""
+
+
+class LocalSolveStrategy(Strategy, Generic[State]):
+    """A strategy that chooses centres and combines the clients' local solutions.
+
+    Subclasses are pure: `init`, `centres`, `combine` and `weights` take and return immutable states.
+    All clients take part in every round; their answers are sorted by name and weigh the same.
+
+    Parameters
+    ----------
+    settings
+        How the clients solve.
+    federation
+        What the handshake agreed on.  Without one, every connected node takes part, on its rows as
+        they are, with labels −1 and 1 or 0 and 1, and with its own automatic step size.
+    """
+
+    def __init__(self, settings: SolverSettings = DEFAULTS, federation: Federation | None = None) -> None:
+        self.settings = federation.settings(settings) if federation else settings
+        self.federation = federation
+        self.stopped_by = "rounds"
+        self._state: State | None = None
+
+    @abstractmethod
+    def init(self, weights: Vector) -> State:
+        """Return the state before round 1, from the initial model."""
+
+    def centres(self, state: State, client: str) -> tuple[Vector, ...]:
+        """Return where a client's local solves start; none at all means at the model itself."""
+        return ()
+
+    @abstractmethod
+    def combine(self, state: State, answers: Sequence[Answer]) -> State:
+        """Return the next state from the clients' local solutions."""
+
+    @abstractmethod
+    def weights(self, state: State) -> Vector:
+        """Return the global model."""
+
+    def start(
+        self,
+        grid: Grid,
+        initial_arrays: ArrayRecord,
+        num_rounds: int = 3,
+        timeout: float = 3600,
+        train_config: ConfigRecord | None = None,
+        evaluate_config: ConfigRecord | None = None,
+        evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
+        callbacks: Sequence[Callback] = (),
+    ) -> Result:
+        """Run the rounds; one message per client and round.
+
+        The clients' answers to round ``r + 1`` also measure the model of round ``r``; after the last
+        round one evaluation measures the last model.
+
+        Parameters
+        ----------
+        initial_arrays
+            The initial model under the key ``weights``.
+        train_config, evaluate_config
+            Solver settings that replace the strategy's own.
+        callbacks
+            Called in order in every round.
+
+        Raises
+        ------
+        UserError, RunError, NotSeparable
+            When a client cannot do its part; names it.
+        """
+        result = Result(arrays=initial_arrays)
+        train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
+        arrays, self._state, self.stopped_by = initial_arrays, None, "rounds"
+        self._evaluate_here(0, result, evaluate_fn)
+        for number in range(1, num_rounds + 1):
+            began = time.perf_counter()
+            messages = list(self.configure_train(number, arrays, train_config, grid))
+            sent = time.perf_counter()
+            replies = self._exchange(grid, messages, timeout)
+            received = time.perf_counter()
+            answers = self._gather(messages, replies, number)
+            result.train_metrics_clientapp[number] = summarise(answers)
+            if stop := self._measured(callbacks, number - 1, answers):
+                self.stopped_by = stop
+                return result
+            combining = time.perf_counter()
+            arrays = self._combine(answers)
+            ended = time.perf_counter()
+            result.arrays = arrays
+            costs = Costs(
+                total=ended - began,
+                clients=received - sent,
+                combine=ended - combining,
+                sent=sum(count_bytes(message.content) for message in messages),
+                received=sum(count_bytes(reply.content) for reply in replies),
+            )
+            for callback in callbacks:
+                callback.combined(number, self.weights(self._now), answers, costs)
+            self._evaluate_here(number, result, evaluate_fn)
+        messages = list(self.configure_evaluate(num_rounds, arrays, evaluate_config, grid))
+        answers = self._gather(messages, self._exchange(grid, messages, timeout), num_rounds)
+        result.evaluate_metrics_clientapp[num_rounds] = summarise(answers)
+        self._measured(callbacks, num_rounds, answers)
+        return result
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every client for its local solves, each from its own centres."""
+        if self._state is None:
+            self._state = self.init(arrays["weights"].numpy())
+        names = self._names(grid)
+        centres = {node: self.centres(self._now, name) for node, name in names.items()}
+        return self._messages(TRAIN, server_round, arrays, config, centres)
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        """Combine the clients' answers."""
+        answers = self._unpack(list(replies), server_round)
+        return self._combine(answers), summarise(answers)
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Ask every client to measure the model."""
+        return self._messages(EVALUATE, server_round, arrays, config, dict.fromkeys(self._names(grid), ()))
+
+    def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
+        """Summarise what the clients measured."""
+        return summarise(self._unpack(list(replies), server_round))
+
+    def summary(self) -> None:
+        """Log the solver's settings."""
+        log(INFO, "%s: %s", type(self).__name__, self.settings)
+
+    @property
+    def _now(self) -> State:
+        assert self._state is not None
+        return self._state
+
+    def _combine(self, answers: Sequence[Answer]) -> ArrayRecord:
+        self._state = self.combine(self._now, answers)
+        return ArrayRecord({"weights": Array(self.weights(self._state))})
+
+    def _measured(self, callbacks: Sequence[Callback], number: int, answers: Sequence[Answer]) -> str | None:
+        stops = [callback.measured(number, self.weights(self._now), answers) for callback in callbacks]
+        return next((stop for stop in stops if stop), None)
+
+    def _names(self, grid: Grid) -> dict[int, str]:
+        if self.federation:
+            return self.federation.names
+        return {node: f"node {node}" for node in sorted(grid.get_node_ids())}
+
+    def _messages(
+        self,
+        kind: str,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        centres: dict[int, tuple[Vector, ...]],
+    ) -> list[Message]:
+        settings = replace(self.settings, **config) if config else self.settings  # type: ignore[arg-type]
+        shared = pack_work(arrays, (), settings)  # one object for all clients that start at the model itself
+        return [
+            Message(
+                pack_work(arrays, starts, settings) if starts else shared, node, kind, group_id=str(number)
+            )
+            for node, starts in centres.items()
+        ]
+
+    def _exchange(self, grid: Grid, messages: list[Message], timeout: float) -> list[Message]:
+        """Send and receive; a client that lost its preparation, by a restart, is prepared and asked again."""
+        replies = list(grid.send_and_receive(messages, timeout=timeout))
+        lost = {r.metadata.src_node_id for r in replies if r.has_error() and r.error.code == UNPREPARED}
+        if not lost or self.federation is None:
+            return replies
+        content = pack_preparation(self.federation.preparation)
+        prepare = [Message(content, node, PREPARE) for node in sorted(lost)]
+        prepared = {r.metadata.src_node_id: r for r in grid.send_and_receive(prepare, timeout=timeout)}
+        again = [
+            Message(m.content, m.metadata.dst_node_id, m.metadata.message_type, group_id=m.metadata.group_id)
+            for m in messages
+            if m.metadata.dst_node_id in prepared
+        ]
+        kept = [reply for reply in replies if reply.metadata.src_node_id not in lost]
+        failed = [reply for reply in prepared.values() if reply.has_error()]
+        return kept + (failed or list(grid.send_and_receive(again, timeout=timeout)))
+
+    def _gather(self, messages: list[Message], replies: list[Message], number: int) -> list[Answer]:
+        answered = {reply.metadata.src_node_id for reply in replies}
+        silent = [m.metadata.dst_node_id for m in messages if m.metadata.dst_node_id not in answered]
+        answers = self._unpack(replies, number)
+        if silent:
+            raise RunError(f"round {number}: no answer in time from {', '.join(map(self._name, silent))}")
+        return answers
+
+    def _unpack(self, replies: list[Message], number: int) -> list[Answer]:
+        """Check the replies and sort them by client."""
+        shape = self.weights(self._now).shape
+        answers = []
+        for reply in replies:
+            name = self._name(reply.metadata.src_node_id)
+            if reply.has_error():
+                if reply.error.code == USER_ERROR:
+                    raise UserError(f"{name}: {reply.error.reason}")
+                raise RunError(f"round {number}: {name} failed: {reply.error.reason}")
+            try:
+                answer = unpack_answer(reply.content, shape)
+            except (ValueError, KeyError, TypeError) as error:
+                raise RunError(f"round {number}: the answer of {name} was refused: {error}") from None
+            if any(solution.result == "infeasible" for solution in answer.solutions):
+                raise NotSeparable(
+                    f"round {number}: the data of {answer.client} alone are not linearly separable, "
+                    "so there is nothing to project on; solver = 'gradient' or 'proximal' goes on without"
+                )
+            answers.append(answer)
+        return sorted(answers, key=lambda answer: answer.client)
+
+    def _name(self, node: int) -> str:
+        names = self.federation.names if self.federation else {}
+        return names.get(node, f"node {node}")
+
+    @staticmethod
+    def _evaluate_here(number: int, result: Result, evaluate: Callable[..., Any] | None) -> None:
+        record = evaluate(number, result.arrays) if evaluate else None
+        if record is not None:
+            result.evaluate_metrics_serverapp[number] = record
+
+
+def summarise(answers: Sequence[Answer]) -> MetricRecord:
+    """Return the federation's loss, smallest margin ``z·w``, errors and number of examples."""
+    measures = [answer.measures for answer in answers]
+    return MetricRecord(
+        {
+            "loss": sum(m.loss for m in measures) / len(measures),
+            "margin": min(m.margin for m in measures),
+            "errors": sum(m.errors for m in measures),
+            "num-examples": sum(m.count for m in measures),
+        }
+    )

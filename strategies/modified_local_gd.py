@@ -1,0 +1,66 @@
+"""Modified Local-GD: average the clients' local models, then pull towards an anchor that fades."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.federation import Federation
+from common.solution import Answer, SolverSettings
+from strategies.base import LocalSolveStrategy
+from strategies.local_gd import mean_displacement
+
+Vector = NDArray[np.float64]
+PROXIMAL = SolverSettings(solver="proximal")
+
+
+@dataclass(frozen=True)
+class AnchoredState:
+    """The model (d,), the anchor (d,) it is pulled to, and the rounds done."""
+
+    weights: Vector
+    anchor: Vector
+    rounds: int
+
+
+class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
+    """``w ← (1 − α_r) anchor + α_r (1/M) Σ wᵢ`` with ``α_r = 1 − 1/(r + 1)``.
+
+    Zhu, Vardhan and Mazumdar, arXiv 2412.07971.  With the ``proximal`` solver the learning rate does
+    not depend on the number of local steps.  With ``projection``, its limit for ever weaker
+    regularization, this is Halpern's iteration (1967): it converges to the projection of the anchor on
+    the intersection of the clients' constraints, which for an anchor of zero is the centralized
+    max-margin model.
+
+    Parameters
+    ----------
+    anchor
+        The point to pull to; None for the initial model.  Any other anchor than zero has another limit
+        than the max-margin model.
+    """
+
+    def __init__(
+        self,
+        anchor: Vector | None = None,
+        settings: SolverSettings = PROXIMAL,
+        federation: Federation | None = None,
+    ) -> None:
+        super().__init__(settings, federation)
+        self.anchor = anchor
+
+    def init(self, weights: Vector) -> AnchoredState:
+        """Start at the initial model, before round 1."""
+        weights = np.asarray(weights, np.float64)
+        return AnchoredState(weights, weights if self.anchor is None else self.anchor, rounds=0)
+
+    def combine(self, state: AnchoredState, answers: Sequence[Answer]) -> AnchoredState:
+        """Average the local models and step back to the anchor by ``1/(r + 1)``."""
+        rounds = state.rounds + 1
+        back = 1 / (rounds + 1)
+        weights = back * state.anchor + (1 - back) * (state.weights + mean_displacement(answers))
+        return replace(state, weights=weights, rounds=rounds)
+
+    def weights(self, state: AnchoredState) -> Vector:
+        """Return the model."""
+        return state.weights
