@@ -23,7 +23,7 @@ from common.messages import (
     unpack_preparation,
     unpack_work,
 )
-from common.scaling import Scaling, signs
+from common.scaling import Scaling, signed
 from common.solution import Answer, SolverSettings
 
 app = ClientApp()
@@ -126,7 +126,7 @@ def find_problem(where: Source, context: Context, settings: SolverSettings) -> P
 def _make_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
     data = load(where)
     preparation = _preparation(where, context, settings)
-    rows = preparation.scaling.rows(data.X) * signs(data.y, preparation.classes)[:, None]
+    rows = signed(preparation.scaling.rows(data.X), data.y, preparation.classes)
     return Problem(to_engine(rows, settings.engine, settings.device), LOSSES[settings.loss])
 
 

@@ -13,6 +13,7 @@ from common.datafiles import Dataset
 from common.errors import UserError
 from common.messages import Description
 from common.scaling import ColumnStatistics
+from common.sparse import data_bytes, is_sparse
 
 
 class Source(NamedTuple):
@@ -66,7 +67,7 @@ def load(source: Source) -> Dataset:
 
 def describe(name: str, data: Dataset, salt: str, statistics: bool) -> Description:
     """Say what the server may know: name, shape, label names, a salted fingerprint, column statistics."""
-    digest = hashlib.sha256(salt.encode() + data.X.tobytes() + "\0".join(data.y.tolist()).encode())
+    digest = hashlib.sha256(salt.encode() + data_bytes(data.X) + "\0".join(data.y.tolist()).encode())
     columns = hashlib.sha256("\0".join(data.columns).encode()).hexdigest()[:16] if data.columns else "none"
     return Description(
         name=name,
@@ -76,4 +77,5 @@ def describe(name: str, data: Dataset, salt: str, statistics: bool) -> Descripti
         fingerprint=digest.hexdigest()[:16],
         columns=columns,
         statistics=ColumnStatistics.of(data.X) if statistics else None,
+        open=is_sparse(data.X),
     )

@@ -7,12 +7,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.sparse import Features, dense
 
 Array = Any
 
 
-def to_engine(array: NDArray[np.float64], engine: str, device: str) -> Array:
+def to_engine(array: Features, engine: str, device: str) -> Array:
     """Return the array in the namespace of ``engine``: ``auto`` is numpy, unless ``device`` is ``cuda``.
+
+    Sparse rows stay sparse with numpy and become dense with torch.
 
     Raises
     ------
@@ -28,7 +31,7 @@ def to_engine(array: NDArray[np.float64], engine: str, device: str) -> Array:
     check_torch(device)
     import torch
 
-    return torch.as_tensor(array, device=device)
+    return torch.as_tensor(dense(array), device=device)
 
 
 def to_numpy(array: Array) -> NDArray[np.float64]:

@@ -1,14 +1,20 @@
 """A client's share of the problem: signed rows and loss, with what can be computed once and for all."""
 
+import math
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace
 
 from common.losses import Loss
 from common.solution import Measures
+from common.sparse import dense, is_sparse
 
 Array = Any
+
+SMALL = 1000
+"""Up to this many rows or columns the largest singular value comes from a dense matrix of that size."""
 
 
 class Problem:
@@ -17,7 +23,9 @@ class Problem:
     Attributes
     ----------
     Z
-        Signed rows ``y x``, shape (n, d), float64 in any array namespace.
+        Signed rows ``y x``, shape (n, d), float64 in any array namespace, or a scipy sparse array.
+    size
+        How many values the rows hold: what a product with them costs.
     warm_active
         The active set that the last projection ended with: where the next one starts.  A hint that
         saves time and never changes the answer.
@@ -30,6 +38,7 @@ class Problem:
         self.loss = loss
         self.norm = norm
         self.count, self.dimension = Z.shape
+        self.size = Z.nnz if is_sparse(Z) else self.count * self.dimension
         self.warm_active: list[int] = []
 
     def divided(self, norm: float) -> "Problem":
@@ -42,26 +51,36 @@ class Problem:
     @cached_property
     def gram(self) -> Array:
         """``Z Zᵀ``, shape (n, n)."""
-        return self.Z @ self.Z.T
+        gram = self.Z @ self.Z.T
+        return dense(gram) if is_sparse(gram) else gram
 
     @cached_property
     def beta(self) -> float:
         """The smoothness of the local loss."""
-        xp = array_namespace(self.Z)
+        return self.loss.smoothness(self._largest_singular_value(), self.count)
+
+    def _largest_singular_value(self) -> float:
+        if is_sparse(self.Z) and min(self.Z.shape) > SMALL:
+            from scipy.sparse.linalg import svds
+
+            start = np.ones(min(self.Z.shape))  # given, so that every process finds the same bits
+            return float(svds(self.Z, k=1, v0=start, return_singular_vectors=False)[0])
         square = self.gram if self.count <= self.dimension else self.Z.T @ self.Z
-        largest = float(xp.linalg.eigvalsh(square)[-1])
-        return self.loss.smoothness(max(largest, 0.0) ** 0.5, self.count)
+        square = dense(square) if is_sparse(square) else square
+        return math.sqrt(max(float(array_namespace(square).linalg.eigvalsh(square)[-1]), 0.0))
 
     @property
     def max_norm(self) -> float:
         """The largest row norm."""
+        if is_sparse(self.Z):
+            return float(np.sqrt(self.Z.multiply(self.Z).sum(axis=1).max()))
         xp = array_namespace(self.Z)
         return float(xp.max(xp.linalg.vector_norm(self.Z, axis=1)))
 
     def measure(self, weights: Array) -> Measures:
         """Measure a model: mean loss, smallest margin, and how many examples have a margin <= 0."""
-        xp = array_namespace(self.Z)
         margins = self.Z @ weights
+        xp = array_namespace(margins)
         return Measures(
             loss=float(xp.mean(self.loss.value(margins))),
             margin=float(xp.min(margins)),

@@ -33,7 +33,8 @@ class Description:
     """What a client tells of its data in the first message of the handshake.
 
     ``fingerprint`` is a salted hash of the data; ``columns`` one of the feature names in order, or
-    empty where the file has none; ``statistics`` are sent only when the scaling needs them.
+    empty where the file has none; ``statistics`` are sent only when the scaling needs them.  Sparse
+    data are open: they may have columns beyond ``dimension`` that are zero in all of this client's rows.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Description:
     fingerprint: str
     columns: str
     statistics: ColumnStatistics | None
+    open: bool = False
 
 
 def pack_describe(salt: str, statistics: bool) -> RecordDict:
@@ -74,6 +76,7 @@ def pack_description(description: Description) -> RecordDict:
             "classes": list(description.classes),
             "fingerprint": description.fingerprint,
             "columns": description.columns,
+            "open": description.open,
         }
     )
     records = RecordDict({"config": config})
@@ -102,6 +105,7 @@ def unpack_description(content: RecordDict) -> Description:
         fingerprint=str(config["fingerprint"]),
         columns=str(config["columns"]),
         statistics=statistics or None,
+        open=bool(config["open"]),
     )
 
 

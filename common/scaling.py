@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.sparse import Features, dense, is_sparse, widened
+
 Vector = NDArray[np.float64]
 
 
@@ -18,10 +20,19 @@ class ColumnStatistics:
     m2: Vector
 
     @classmethod
-    def of(cls, X: NDArray[np.float64]) -> "ColumnStatistics":
+    def of(cls, X: Features) -> "ColumnStatistics":
         """Measure the columns of ``X`` (n, d)."""
-        mean = X.mean(axis=0)
-        return cls(len(X), mean, ((X - mean) ** 2).sum(axis=0))
+        count, mean = X.shape[0], np.asarray(X.mean(axis=0))
+        if not is_sparse(X):
+            return cls(count, mean, ((X - mean) ** 2).sum(axis=0))
+        stored = np.bincount(X.indices, minlength=X.shape[1])
+        m2 = np.bincount(X.indices, (X.data - mean[X.indices]) ** 2, minlength=X.shape[1])
+        return cls(count, mean, m2 + (count - stored) * mean**2)
+
+    def widened(self, dimension: int) -> "ColumnStatistics":
+        """Append columns of zeros up to ``dimension``."""
+        more = (0, dimension - len(self.mean))
+        return ColumnStatistics(self.count, np.pad(self.mean, more), np.pad(self.m2, more))
 
     def merge(self, other: "ColumnStatistics") -> "ColumnStatistics":
         """Return the statistics of both sets of rows together (Chan, Golub and LeVeque 1979)."""
@@ -70,14 +81,36 @@ class Scaling:
         """The length of a model's weight vector."""
         return len(self.mean) + int(self.intercept)
 
-    def rows(self, X: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the rows ``x`` (n, dimension) of raw features ``X`` (n, d)."""
+    def rows(self, X: Features) -> Features:
+        """Return the rows ``x`` (n, dimension) of raw features ``X`` (n, d).
+
+        Sparse features stay sparse unless a mean is subtracted; they may have fewer columns, the
+        missing ones being zero.
+        """
+        X = widened(X, len(self.mean))
+        if is_sparse(X):
+            if not self.mean.any():
+                return self._sparse_rows(X)
+            X = dense(X)
         rows = np.empty((len(X), self.dimension))
         rows[:, : len(self.mean)] = (X - self.mean) / self.scale
         if self.intercept:
             rows[:, -1] = 1.0
         rows /= self.norm
         return rows
+
+    def _sparse_rows(self, X: Features) -> Features:
+        from scipy.sparse import csr_array, hstack
+
+        rows = csr_array(X * (1 / self.scale))
+        if self.intercept:
+            rows = hstack([rows, np.ones((X.shape[0], 1))], format="csr")
+        return csr_array(rows / self.norm)
+
+
+def signed(rows: Features, y: NDArray[np.str_], classes: tuple[str, ...]) -> Features:
+    """Return the signed rows ``z = y x``, shape (n, dimension)."""
+    return rows * signs(y, classes)[:, None]
 
 
 def signs(y: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.float64]:

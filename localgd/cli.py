@@ -90,8 +90,12 @@ def serve(
 @app.command()
 def join(
     address: Annotated[str, typer.Argument(metavar="HOST:PORT", help="Where the server listens.")],
-    data: Annotated[Path, typer.Option(metavar="FILE", help="This client's private data: .npz or .csv.")],
-    label: Annotated[str, typer.Option(metavar="COLUMN", help="The label column of a .csv file.")] = "label",
+    data: Annotated[
+        Path, typer.Option(metavar="FILE", help="This client's private data: .npz, .csv, .parquet or .svm.")
+    ],
+    label: Annotated[
+        str, typer.Option(metavar="COLUMN", help="The label column of a .csv or .parquet file.")
+    ] = "label",
     name: Annotated[
         str | None, typer.Option(help="This client's name; else its certificate's, or the file's.")
     ] = None,

@@ -159,10 +159,11 @@ def _check_names(descriptions: list[Description]) -> None:
 
 
 def _check_columns(descriptions: list[Description]) -> None:
+    widest = max(description.dimension for description in descriptions)
     by_dimension: dict[int, list[str]] = defaultdict(list)
     by_columns: dict[str, list[str]] = defaultdict(list)
     for description in descriptions:
-        by_dimension[description.dimension].append(description.name)
+        by_dimension[widest if description.open else description.dimension].append(description.name)
         if description.columns != "none":
             by_columns[description.columns].append(description.name)
     if len(by_dimension) > 1:
@@ -174,9 +175,10 @@ def _check_columns(descriptions: list[Description]) -> None:
 
 
 def _scaling(descriptions: list[Description], intercept: bool, scale: str) -> Scaling:
+    dimension = max(description.dimension for description in descriptions)
     if scale != "standard":
-        return Scaling.identity(descriptions[0].dimension, intercept)
-    statistics = [d.statistics for d in descriptions if d.statistics is not None]
+        return Scaling.identity(dimension, intercept)
+    statistics = [d.statistics.widened(dimension) for d in descriptions if d.statistics is not None]
     return Scaling.standard(ColumnStatistics.pool(statistics), intercept)
 
 

@@ -17,7 +17,8 @@ from common.errors import RunError, UserError
 from common.federation import Federation
 from common.model import read_weights
 from common.reference import Reference
-from common.scaling import signs
+from common.scaling import signed
+from common.sparse import dense, is_sparse
 
 Vector = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vecto
         return None
     classes, features = federation.preparation.classes, len(federation.scaling.mean)
     where = f"test = '{config.test}'" if config.test else f"dataset = '{config.dataset}'"
-    if test.X.shape[1] != features:
+    if test.X.shape[1] > features or (test.X.shape[1] < features and not is_sparse(test.X)):
         raise UserError(
             f"{where}: the held-out rows have {test.X.shape[1]} feature columns, the clients {features}"
         )
@@ -59,8 +60,8 @@ def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vecto
         raise UserError(
             f"{where}: the held-out label '{min(strangers)}' is none of the clients' ({', '.join(classes)})"
         )
-    signed = federation.scaling.rows(test.X) * signs(test.y, classes)[:, None]
-    return lambda weights: float(np.mean(signed @ weights > 0))
+    rows = signed(federation.scaling.rows(test.X), test.y, classes)
+    return lambda weights: float(np.mean(rows @ weights > 0))
 
 
 def initial_weights(config: Config, federation: Federation) -> Vector:
@@ -88,4 +89,4 @@ def pooled_rows(config: Config, federation: Federation) -> NDArray[np.float64]:
     names = virtual.names(config)
     shards = [virtual.shard(config, names.index(client.name)) for client in federation.clients]
     classes = federation.preparation.classes
-    return np.vstack([federation.scaling.rows(part.X) * signs(part.y, classes)[:, None] for part in shards])
+    return np.vstack([dense(signed(federation.scaling.rows(part.X), part.y, classes)) for part in shards])

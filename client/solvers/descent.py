@@ -29,11 +29,10 @@ def descend(problem: Problem, centre: Array, steps: int, rate: float, decay: flo
         ``K``, ``η`` and ``λ``.
     """
     Z, loss = problem.Z, problem.loss
-    xp = array_namespace(Z)
     keep, gain = 1.0 - rate * decay, rate / problem.count
     start = Z @ centre
-    span = span_is_cheaper(problem.count, problem.dimension, steps)
-    dual = xp.zeros_like(start)
+    span = span_is_cheaper(problem.count, problem.size, steps)
+    dual = array_namespace(start).zeros_like(start)
     margins = start
     for step in range(steps):
         dual = keep * dual + gain * loss.mass(margins)
@@ -42,13 +41,14 @@ def descend(problem: Problem, centre: Array, steps: int, rate: float, decay: flo
     return solution(problem, dual, steps)
 
 
-def span_is_cheaper(count: int, dimension: int, steps: int) -> bool:
+def span_is_cheaper(count: int, size: int, steps: int) -> bool:
     """Tell whether steps on the margins, through the Gram matrix, beat steps on the weights.
 
-    Both give the same iterates to rounding.  Span: ``K n² + 2 n d``; primal: ``2 K n d``
-    multiply-adds.  The Gram matrix itself is computed once per run.
+    Both give the same iterates to rounding.  With ``size`` values in the rows (``n d`` unless they are
+    sparse), span costs ``K n² + 2 size`` multiply-adds, primal ``2 K size``.  The Gram matrix itself is
+    computed once per run.
     """
-    return count * steps + 2 * dimension < 2 * dimension * steps
+    return steps * count**2 + 2 * size < 2 * steps * size
 
 
 def solution(problem: Problem, dual: Array, steps: int, result: str = "solved") -> LocalSolution:

@@ -33,13 +33,12 @@ def project(
     The multipliers are solved for once more at the end, from the final active set in the order of the
     rows, so the answer does not depend on where the search started.
     """
-    xp = array_namespace(problem.Z)
     dual = _Dual(problem.gram, 1.0 - problem.Z @ centre)
     dual.shrink_to_positive(problem.warm_active)
     result, limit = "solved", 10 * problem.count + 100
     while result == "solved":
         violation = dual.violation()
-        row = int(xp.argmax(violation))
+        row = int(array_namespace(violation).argmax(violation))
         if not float(violation[row]) > TOLERANCE:
             break
         result = dual.meet(row, float(violation[row]), limit)

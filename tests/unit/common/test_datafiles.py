@@ -137,7 +137,7 @@ def test_labels_refused(y: Any, message: str) -> None:
 
 
 def test_extensions() -> None:
-    assert tuple(READERS) == (".npz", ".csv")
+    assert tuple(READERS) == (".npz", ".csv", ".parquet", ".svm", ".svmlight", ".libsvm")
 
 
 def test_missing_file(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_directory(tmp_path: Path) -> None:
 def test_unknown_extension(tmp_path: Path) -> None:
     path = tmp_path / "data.xlsx"
     path.touch()
-    refused(path, "unknown kind of file '.xlsx'; allowed: .npz, .csv")
+    refused(path, "unknown kind of file '.xlsx'; allowed: .npz, .csv, .parquet, .svm, .svmlight, .libsvm")
 
 
 def test_file_that_cannot_be_opened(csv: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:

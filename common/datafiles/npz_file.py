@@ -1,0 +1,42 @@
+"""Data in ``.npz`` files."""
+
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from common.datafiles.checks import Dataset, checked, one_line, row_name, some
+from common.errors import UserError
+
+
+def read_npz(path: Path, label: str) -> Dataset:
+    """Read the arrays ``X``, ``y`` and, where there are any, the names ``columns``."""
+    if path.stat().st_size == 0:
+        raise UserError("the file is empty")
+    arrays: dict[str, NDArray[Any]] = {}
+    name = ""
+    with path.open("rb") as stream:  # not np.load(path), which leaves a damaged file open
+        if stream.read(2) != b"PK" or not zipfile.is_zipfile(stream):
+            raise UserError("not a .npz file, or cut short; write it with numpy.savez(file, X=X, y=y)")
+        stream.seek(0)
+        try:
+            archive = np.load(stream, allow_pickle=False)
+            for name in ("X", "y", "columns"):
+                if name in archive.files:
+                    array = arrays[name] = np.asarray(archive[name])
+                    if array.dtype.kind == "U":  # numpy does not check that it holds text
+                        "".join(array.ravel().tolist()).encode()
+                elif name != "columns":
+                    raise UserError(f"no {name} in it (it holds {some(archive.files)}); X and y are needed")
+        except (UserError, OSError):
+            raise
+        except Exception as error:  # numpy and zipfile raise a dozen kinds, even tokenize.TokenError
+            if not (name and "allow_pickle" in str(error)):
+                raise UserError(f"damaged or cut short ({one_line(error)})") from error
+            dtype = "float64" if name == "X" else "str"
+            hint = f"save {name}.astype({dtype!r})"
+            raise UserError(f"{name} holds Python objects, which are never loaded; {hint}") from error
+    columns = tuple(str(name) for name in arrays["columns"].ravel()) if "columns" in arrays else None
+    return checked(arrays["X"], arrays["y"], columns, row_name)
