@@ -1,5 +1,6 @@
 """Virtual clients: the shards that a run deals out itself, and the rows it holds out for testing."""
 
+from functools import lru_cache
 from pathlib import Path
 
 from common import datafiles, datasets
@@ -32,11 +33,7 @@ def shard(config: Config, partition: int) -> Dataset:
         raise UserError(f"there is no partition {partition}: the data are dealt to {count(config)} clients")
     if config.dataset == "file":
         return datafiles.read(_files(config)[partition])
-    train, _ = datasets.split(datasets.load(config.dataset, config.seed), config.test_fraction, config.seed)
-    shards = datasets.shard(
-        train, config.clients, config.partition, config.alpha, config.seed, min_shard=config.min_shard
-    )
-    return _plain(shards[partition])
+    return _dealt(config)[0][partition]
 
 
 def held_out(config: Config) -> Dataset | None:
@@ -45,8 +42,19 @@ def held_out(config: Config) -> Dataset | None:
         return datafiles.read(Path(config.test))
     if config.dataset == "file":
         return None
-    _, test = datasets.split(datasets.load(config.dataset, config.seed), config.test_fraction, config.seed)
-    return _plain(test) if len(test.y) else None
+    test = _dealt(config)[1]
+    return test if len(test.y) else None
+
+
+@lru_cache(maxsize=4)
+def _dealt(config: Config) -> tuple[tuple[Dataset, ...], Dataset]:
+    """Return the shards of a named data set, and its held-out rows."""
+    whole = datasets.load(config.dataset, config.seed)
+    train, test = datasets.split(whole, config.test_fraction, config.seed)
+    shards = datasets.shard(
+        train, config.clients, config.partition, config.alpha, config.seed, min_shard=config.min_shard
+    )
+    return tuple(map(_plain, shards)), _plain(test)
 
 
 def _plain(part: datasets.NamedDataset) -> Dataset:
