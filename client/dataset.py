@@ -68,14 +68,13 @@ def load(source: Source) -> Dataset:
 def describe(name: str, data: Dataset, salt: str, statistics: bool) -> Description:
     """Say what the server may know: name, shape, label names, a salted fingerprint, column statistics."""
     digest = hashlib.sha256(salt.encode() + data_bytes(data.X) + "\0".join(data.y.tolist()).encode())
-    columns = hashlib.sha256("\0".join(data.columns).encode()).hexdigest()[:16] if data.columns else "none"
     return Description(
         name=name,
         count=data.X.shape[0],
         dimension=data.X.shape[1],
         classes=tuple(sorted(set(data.y.tolist()))),
         fingerprint=digest.hexdigest()[:16],
-        columns=columns,
+        columns=data.column_fingerprint,
         statistics=ColumnStatistics.of(data.X) if statistics else None,
         open=is_sparse(data.X),
     )

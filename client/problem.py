@@ -42,11 +42,8 @@ class Problem:
         self.warm_active: list[int] = []
 
     def divided(self, norm: float) -> "Problem":
-        """Return the problem with its rows divided by ``norm``, the Gram matrix taken along."""
-        problem = Problem(self.Z / norm, self.loss, norm)
-        if "gram" in self.__dict__:
-            problem.gram = self.gram / norm**2
-        return problem
+        """Return the problem with its rows divided by ``norm``."""
+        return Problem(self.Z / norm, self.loss, norm)
 
     @cached_property
     def gram(self) -> Array:

@@ -204,7 +204,7 @@ def _checked(name: str, value: Value) -> Value:
     rule = _RULES[name]
     try:
         return rule.parse(value)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         raise UserError(f"{name} = {value!r} is not allowed; allowed: {rule.allowed}") from None
 
 

@@ -24,11 +24,15 @@ class Client:
 
 @dataclass(frozen=True)
 class Federation:
-    """The clients, sorted by name, and how their rows are prepared."""
+    """The clients, sorted by name, and how their rows are prepared.
+
+    ``columns`` is the fingerprint of the feature names where a client's file has them, else ``"none"``.
+    """
 
     clients: tuple[Client, ...]
     preparation: Preparation
     norm: float
+    columns: str = "none"
 
     @property
     def names(self) -> dict[int, str]:

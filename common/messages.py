@@ -33,7 +33,7 @@ class Description:
     """What a client tells of its data in the first message of the handshake.
 
     ``fingerprint`` is a salted hash of the data; ``columns`` one of the feature names in order, or
-    empty where the file has none; ``statistics`` are sent only when the scaling needs them.  Sparse
+    ``"none"``; ``statistics`` are sent only when the scaling needs them.  Sparse
     data are open: they may have columns beyond ``dimension`` that are zero in all of this client's rows.
     """
 
@@ -248,4 +248,12 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
 
 def count_bytes(content: RecordDict) -> int:
     """Return the payload of a message: arrays, numbers and texts, without the transport's framing."""
-    return sum(record.count_bytes() for record in content.values())
+    return sum(_size(value) for record in content.values() for value in record.values())
+
+
+def _size(value: object) -> int:
+    if isinstance(value, Array):
+        return len(value.data)
+    if isinstance(value, list):
+        return sum(map(_size, value))
+    return len(value) if isinstance(value, str | bytes) else 8

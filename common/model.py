@@ -80,7 +80,10 @@ def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
         When the file cannot be read or does not fit.
     """
     parts = _read(path, key, ("weights",))
-    weights = np.asarray(parts["weights"], np.float64)
+    try:
+        weights = np.asarray(parts["weights"], np.float64)
+    except ValueError:
+        raise UserError(f"{key} = '{path}': its weights are not numbers") from None
     if scaling.intercept and "intercept" in parts and weights.shape == scaling.mean.shape:
         weights = np.append(weights, float(parts["intercept"]) * scaling.norm)
     if weights.shape != (scaling.dimension,) or not np.isfinite(weights).all():
@@ -108,10 +111,13 @@ def save_arrays(path: Path, **arrays: NDArray[np.generic] | np.generic) -> None:
 
 def _read(path: Path, key: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            parts = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, AttributeError) as error:
-        raise UserError(f"{key} = '{path}' is not a readable .npz file: {error}") from None
+        with path.open("rb") as stream:  # not np.load(path), which leaves a damaged file open
+            archive = np.load(stream, allow_pickle=False)
+            parts = {name: archive[name] for name in archive.files}
+    except OSError as error:
+        raise UserError(f"{key} = '{path}' cannot be read: {error.strerror}") from None
+    except Exception as error:  # numpy and zipfile raise a dozen kinds
+        raise UserError(f"{key} = '{path}' is not a .npz file: {error}") from None
     missing = [name for name in names if name not in parts]
     if missing:
         raise UserError(

@@ -6,13 +6,16 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import click
 import typer
 
 from common import config as configuration
 from common.config import Config, Value
 from common.errors import LocalGDError, UserError
+
+INTERRUPTED = 130
 
 app = typer.Typer(
     name="localgd",
@@ -46,13 +49,24 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     try:
-        app()
+        exit_code = app(prog_name="localgd", standalone_mode=False)
     except LocalGDError as error:
-        print(f"localgd: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+        _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError:  # the help has been shown
+        sys.exit(2)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "localgd"
+        _fail(f"{error.format_message().rstrip('.')}; see {command} --help", 2)
     except KeyboardInterrupt:
-        print("localgd: interrupted", file=sys.stderr)
-        sys.exit(130)
+        exit_code = INTERRUPTED
+    if exit_code == INTERRUPTED:  # typer makes an exit code of Ctrl-C
+        _fail("interrupted", INTERRUPTED)
+    sys.exit(exit_code)
+
+
+def _fail(text: str, exit_code: int) -> NoReturn:
+    print(f"localgd: {text}", file=sys.stderr)
+    sys.exit(exit_code)
 
 
 @app.command()

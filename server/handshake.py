@@ -53,15 +53,17 @@ def handshake(
     RunError
         When a client does not answer or fails.
     """
-    described = _ask(grid, nodes, DESCRIBE, pack_describe(secrets.token_hex(8), scale == "standard"), timeout)
+    known = _known(grid)
+    names = {node: known.get(node, f"node {node}") for node in nodes}
+    described = _ask(grid, names, DESCRIBE, pack_describe(secrets.token_hex(8), scale == "standard"), timeout)
     descriptions = {node: unpack_description(content) for node, content in described.items()}
-    for node, name in _known(grid).items():
-        if node in descriptions and descriptions[node].name != name:
-            raise UserError(f"the client that joined as '{name}' calls itself '{descriptions[node].name}'")
+    for node, description in descriptions.items():
+        if known.get(node, description.name) != description.name:
+            raise UserError(f"the client that joined as '{known[node]}' calls itself '{description.name}'")
     order = sorted(descriptions, key=lambda node: descriptions[node].name)
     ordered = [descriptions[node] for node in order]
     _check_names(ordered)
-    _check_columns(ordered)
+    columns = _check_columns(ordered)
     preparation = Preparation(
         _scaling(ordered, intercept, scale),
         common_classes(ordered, settings.loss),
@@ -69,7 +71,13 @@ def handshake(
         settings.engine,
         settings.device,
     )
-    prepared = _ask(grid, order, PREPARE, pack_preparation(preparation), timeout)
+    prepared = _ask(
+        grid,
+        {node: descriptions[node].name for node in order},
+        PREPARE,
+        pack_preparation(preparation),
+        timeout,
+    )
     measured = {node: unpack_prepared(content)[1:] for node, content in prepared.items()}
     largest = max(norm for norm, _ in measured.values())
     if not largest > 0:
@@ -86,7 +94,7 @@ def handshake(
         )
         for node in order
     )
-    return Federation(clients, preparation, norm)
+    return Federation(clients, preparation, norm, columns)
 
 
 def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str, ...]:
@@ -124,25 +132,19 @@ def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str,
 
 
 def _ask(
-    grid: Grid, nodes: Iterable[int], kind: str, content: RecordDict, timeout: float
+    grid: Grid, names: Mapping[int, str], kind: str, content: RecordDict, timeout: float
 ) -> Mapping[int, RecordDict]:
     """Send one message to every node and return all answers, or raise what says whose is missing."""
-    nodes = list(nodes)
-    replies = {
-        reply.metadata.src_node_id: reply
-        for reply in grid.send_and_receive([Message(content, node, kind) for node in nodes], timeout=timeout)
-    }
+    messages = [Message(content, node, kind) for node in names]
+    replies = {r.metadata.src_node_id: r for r in grid.send_and_receive(messages, timeout=timeout)}
     for node, reply in replies.items():
         if reply.has_error():
-            who = _known(grid).get(node, f"node {node}")
             if reply.error.code == USER_ERROR:
-                raise UserError(f"{who}: {reply.error.reason}")
-            raise RunError(f"{who} failed in the handshake: {reply.error.reason}")
-    silent = [node for node in nodes if node not in replies]
+                raise UserError(f"{names[node]}: {reply.error.reason}")
+            raise RunError(f"{names[node]} failed in the handshake: {reply.error.reason}")
+    silent = [name for node, name in names.items() if node not in replies]
     if silent:
-        raise RunError(
-            f"no answer within {timeout:g} s in the handshake from {_some(f'node {node}' for node in silent)}"
-        )
+        raise RunError(f"no answer within {timeout:g} s in the handshake from {_some(silent)}")
     return {node: reply.content for node, reply in replies.items()}
 
 
@@ -158,7 +160,8 @@ def _check_names(descriptions: list[Description]) -> None:
             raise UserError(f"two clients are called '{first.name}'; every client needs a name of its own")
 
 
-def _check_columns(descriptions: list[Description]) -> None:
+def _check_columns(descriptions: list[Description]) -> str:
+    """Return the fingerprint of the feature names, or ``"none"``."""
     widest = max(description.dimension for description in descriptions)
     by_dimension: dict[int, list[str]] = defaultdict(list)
     by_columns: dict[str, list[str]] = defaultdict(list)
@@ -172,6 +175,7 @@ def _check_columns(descriptions: list[Description]) -> None:
     if len(by_columns) > 1:
         told = " against ".join(_some(names) for names in by_columns.values())
         raise UserError(f"the clients' feature columns have other names or another order: {told}")
+    return next(iter(by_columns), "none")
 
 
 def _scaling(descriptions: list[Description], intercept: bool, scale: str) -> Scaling:

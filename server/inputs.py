@@ -56,6 +56,8 @@ def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vecto
         raise UserError(
             f"{where}: the held-out rows have {test.X.shape[1]} feature columns, the clients {features}"
         )
+    if "none" != test.column_fingerprint != federation.columns != "none":
+        raise UserError(f"{where}: the held-out columns have other names or another order than the clients'")
     if strangers := set(test.y.tolist()) - set(classes):
         raise UserError(
             f"{where}: the held-out label '{min(strangers)}' is none of the clients' ({', '.join(classes)})"

@@ -78,6 +78,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self.federation = federation
         self.stopped_by = "rounds"
         self._state: State | None = None
+        self._asked: dict[int, int] = {}  # node id -> solutions it owes, of the messages now out
 
     @abstractmethod
     def init(self, weights: Vector) -> State:
@@ -135,7 +136,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             sent = time.perf_counter()
             replies = self._exchange(grid, messages, timeout)
             received = time.perf_counter()
-            answers = self._gather(messages, replies, number)
+            answers = self._gather(replies, number)
             result.train_metrics_clientapp[number] = summarise(answers)
             if stop := self._measured(callbacks, number - 1, answers):
                 self.stopped_by = stop
@@ -155,7 +156,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 callback.combined(number, self.weights(self._now), answers, costs)
             self._evaluate_here(number, result, evaluate_fn)
         messages = list(self.configure_evaluate(num_rounds, arrays, evaluate_config, grid))
-        answers = self._gather(messages, self._exchange(grid, messages, timeout), num_rounds)
+        answers = self._gather(self._exchange(grid, messages, timeout), num_rounds)
         result.evaluate_metrics_clientapp[num_rounds] = summarise(answers)
         self._measured(callbacks, num_rounds, answers)
         return result
@@ -164,7 +165,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every client for its local solves, each from its own centres."""
-        if self._state is None:
+        if self._state is None or server_round == 1:
             self._state = self.init(arrays["weights"].numpy())
         names = self._names(grid)
         centres = {node: self.centres(self._now, name) for node, name in names.items()}
@@ -174,7 +175,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Combine the clients' answers."""
-        answers = self._unpack(list(replies), server_round)
+        answers = self._gather(replies, server_round)
         return self._combine(answers), summarise(answers)
 
     def configure_evaluate(
@@ -185,7 +186,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Summarise what the clients measured."""
-        return summarise(self._unpack(list(replies), server_round))
+        return summarise(self._gather(replies, server_round))
 
     def summary(self) -> None:
         """Log the solver's settings."""
@@ -218,6 +219,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         centres: dict[int, tuple[Vector, ...]],
     ) -> list[Message]:
         settings = replace(self.settings, **config) if config else self.settings  # type: ignore[arg-type]
+        self._asked = {node: max(1, len(starts)) if kind == TRAIN else 0 for node, starts in centres.items()}
         shared = pack_work(arrays, (), settings)  # one object for all clients that start at the model itself
         return [
             Message(
@@ -244,34 +246,36 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         failed = [reply for reply in prepared.values() if reply.has_error()]
         return kept + (failed or list(grid.send_and_receive(again, timeout=timeout)))
 
-    def _gather(self, messages: list[Message], replies: list[Message], number: int) -> list[Answer]:
-        answered = {reply.metadata.src_node_id for reply in replies}
-        silent = [m.metadata.dst_node_id for m in messages if m.metadata.dst_node_id not in answered]
-        answers = self._unpack(replies, number)
-        if silent:
-            raise RunError(f"round {number}: no answer in time from {', '.join(map(self._name, silent))}")
-        return answers
-
-    def _unpack(self, replies: list[Message], number: int) -> list[Answer]:
-        """Check the replies and sort them by client."""
-        shape = self.weights(self._now).shape
+    def _gather(self, replies: Iterable[Message], number: int) -> list[Answer]:
+        """Check the replies to the messages now out, one from each client, and sort them by client."""
+        shape, owed = self.weights(self._now).shape, dict(self._asked)
         answers = []
         for reply in replies:
-            name = self._name(reply.metadata.src_node_id)
+            node = reply.metadata.src_node_id
+            name = self._name(node)
             if reply.has_error():
                 if reply.error.code == USER_ERROR:
                     raise UserError(f"{name}: {reply.error.reason}")
                 raise RunError(f"round {number}: {name} failed: {reply.error.reason}")
             try:
                 answer = unpack_answer(reply.content, shape)
+                if len(answer.solutions) != owed.pop(node):
+                    raise ValueError(f"it holds {len(answer.solutions)} solutions, not one for each centre")
             except (ValueError, KeyError, TypeError) as error:
                 raise RunError(f"round {number}: the answer of {name} was refused: {error}") from None
-            if any(solution.result == "infeasible" for solution in answer.solutions):
-                raise NotSeparable(
-                    f"round {number}: the data of {answer.client} alone are not linearly separable, "
-                    "so there is nothing to project on; solver = 'gradient' or 'proximal' goes on without"
-                )
+            for solution in answer.solutions:
+                if solution.result == "infeasible":
+                    bound = float(np.linalg.norm(solution.displacement)) / solution.dual_mass
+                    raise NotSeparable(
+                        f"round {number}: the data of {answer.client} alone are not linearly separable "
+                        f"(no margin above {bound:.1g}), so there is nothing to project on; "
+                        "solver = 'gradient' or 'proximal' goes on without"
+                    )
             answers.append(answer)
+        if owed:
+            raise RunError(
+                f"round {number}: no answer in time from {', '.join(map(self._name, sorted(owed)))}"
+            )
         return sorted(answers, key=lambda answer: answer.client)
 
     def _name(self, node: int) -> str:

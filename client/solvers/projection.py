@@ -13,10 +13,13 @@ from common.solution import LocalSolution
 Array = Any
 
 TOLERANCE = 1e-10
-"""How far below 1 the smallest margin of the projection may be."""
+"""How far below 1 the smallest margin of the projection may be, beyond what rounding takes from it."""
 
-DEPENDENT = 1e-13
-"""A row is in the span of the active ones when its squared distance is below this share of its square."""
+ROUNDING = 16 * 2.0**-52
+"""The relative error of sums with the Gram matrix; thin margins make large multipliers, and so large sums."""
+
+CONTRADICTORY = 1e-7
+"""A dual ray proves the rows contradictory when ``‖Zᵀa‖ / 1ᵀa`` is below this share of the largest norm."""
 
 
 def project(
@@ -39,7 +42,7 @@ def project(
     while result == "solved":
         violation = dual.violation()
         row = int(array_namespace(violation).argmax(violation))
-        if not float(violation[row]) > TOLERANCE:
+        if not float(violation[row]) > TOLERANCE + dual.rounding():
             break
         result = dual.meet(row, float(violation[row]), limit)
     if result != "infeasible":
@@ -63,6 +66,8 @@ class _Dual:
     def __post_init__(self) -> None:
         self.active: list[int] = []
         self.values: Array = self.short[:0]
+        xp = array_namespace(self.gram)
+        self.largest = float(xp.max(xp.linalg.diagonal(self.gram)))
 
     def vector(self) -> Array:
         """Return the whole dual (n,), without the negative zeros of rounding."""
@@ -70,6 +75,11 @@ class _Dual:
         full = xp.zeros_like(self.short)
         full[self._index(self.active)] = self.values
         return xp.where(full > 0, full, xp.zeros_like(full))
+
+    def rounding(self) -> float:
+        """Return the error that `violation` may have; margins are sums of multiples of the multipliers."""
+        xp = array_namespace(self.gram)
+        return ROUNDING * self.largest * float(xp.sum(xp.abs(self.values)))
 
     def violation(self) -> Array:
         """Return how far each row falls short of 1 at the current point; active rows do not count."""
@@ -98,14 +108,14 @@ class _Dual:
             column = self.gram[row, self._index(self.active)]
             inward = self._solved(column)
             curvature = own - float(xp.sum(column * inward))
-            full = lack / curvature if curvature > DEPENDENT * own else math.inf
+            noise = ROUNDING * (own + self.largest * float(xp.sum(xp.abs(inward))) ** 2)
+            full = lack / curvature if curvature > noise else math.inf  # else in the span of the active rows
             step, blocking = self._longest_step(inward)
             if full < math.inf and full <= step:
                 self.solve([*self.active, row])
                 return "solved"
             if step == math.inf:
-                self._become_ray(row, inward)
-                return "infeasible"
+                return self._become_ray(row, inward)
             lack -= step * curvature
             self.values = self.values - step * inward
             keep = [k for k in range(len(self.active)) if k != blocking]
@@ -120,12 +130,18 @@ class _Dual:
                 step, blocking = value / slope, k
         return step, blocking
 
-    def _become_ray(self, row: int, inward: Array) -> None:
-        """Turn into the dual ray that proves the constraints contradictory, with mass 1."""
+    def _become_ray(self, row: int, inward: Array) -> str:
+        """Turn into the dual ray that proves the constraints contradictory, with mass 1, if it does."""
         xp = array_namespace(self.gram)
+        values, active = self.values, self.active
         self.values = xp.concat([-inward, xp.ones_like(self.short[:1])])
-        self.active = [*self.active, row]
+        self.active = [*active, row]
         self.values = self.values / xp.sum(self.vector())
+        ray = self.vector()
+        if float(xp.sum(ray * (self.gram @ ray))) <= CONTRADICTORY**2 * self.largest:
+            return "infeasible"
+        self.values, self.active = values, active
+        return "inexact"
 
     def _solved(self, right: Array) -> Array:
         """Solve with the Gram matrix of the active rows."""

@@ -1,5 +1,6 @@
 """What every data file is checked for, whatever its format: finite features, one label for each row."""
 
+import hashlib
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,13 @@ class Dataset:
     X: Features  # (n, d) float64, dense or sparse
     y: NDArray[np.str_]  # (n,) label names as text
     columns: tuple[str, ...] | None = None  # d feature names, when the file has them
+
+    @property
+    def column_fingerprint(self) -> str:
+        """A hash of the feature names in order, or ``"none"``."""
+        if self.columns is None:
+            return "none"
+        return hashlib.sha256("\0".join(self.columns).encode()).hexdigest()[:16]
 
 
 def label_text(y: ArrayLike) -> NDArray[np.str_]:

@@ -1,0 +1,426 @@
+"""A person's mistakes: exit code 2, one line that says what and where, and nothing left behind."""
+
+import re
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common.datafiles import Dataset
+from server.grids.stream import StreamGrid
+from tests.e2e.data import RunFiles, blobs, write_csv, write_federation, write_npz
+from tests.processes import Finished, Processes, free_port
+
+pytestmark = pytest.mark.xdist_group("e2e-errors")
+
+Command = Callable[..., Finished]
+RUN = ("run", "config.toml")
+NO_TORCH = "import sys; sys.modules['torch'] = None"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two good clients in data/, and a configuration that runs them.
+
+    The path is whole, as a process reads every file only once.
+    """
+    data = write_federation(tmp_path / "data", blobs(0), blobs(1))
+    (tmp_path / "config.toml").write_text(
+        f'dataset = "file"\ndata-dir = "{data}"\nnum-server-rounds = 2\nreference = "none"\nout = "run"\n'
+    )
+    return tmp_path
+
+
+@pytest.fixture
+def refused(localgd: Command, folder: Path) -> Callable[..., str]:
+    """Run a command that must end with code 2, one line and no new file; return the line."""
+
+    def run(*arguments: object) -> str:
+        before = set(folder.rglob("*"))
+        finished = localgd(*arguments)
+        assert finished.code == 2, finished
+        assert set(folder.rglob("*")) == before, "something was left behind"
+        return one_line(finished)
+
+    return run
+
+
+def one_line(finished: Finished) -> str:
+    """Return the line that the command ended with, the only one on stderr."""
+    assert "Traceback" not in finished.stdout + finished.stderr
+    [line] = finished.stderr.splitlines()
+    assert line.startswith("localgd: ")
+    return line
+
+
+def with_nan(data: Dataset, row: int) -> Dataset:
+    X = data.X.copy()
+    X[row - 1, 1] = np.nan
+    return replace(data, X=X)
+
+
+# ── Configuration ────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_folder_is_good(localgd: Command, folder: Path) -> None:
+    """What the cases below spoil works as it is."""
+    assert localgd(*RUN).code == 0
+    assert RunFiles(folder / "run").json("summary.json")["rounds"] == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("local-step=3", r"unknown key 'local-step'.*'local-steps'"),
+        ("local-steps=0", r"local-steps = 0 .*whole number >= 1"),
+        ("local-steps=2.5", r"local-steps = 2.5 .*whole number >= 1"),
+        ("num-server-rounds=true", r"num-server-rounds = True .*whole number >= 1"),
+        ("learning-rate=-0.1", r"learning-rate = -0.1 .*auto, 1/beta, a number > 0"),
+        ("learning-rate=fast", r"learning-rate = 'fast' .*auto, 1/beta, a number > 0"),
+        ("learning-rate=nan", r"learning-rate = nan .*a number > 0"),
+        ("learning-rate=1" + 400 * "0", r"learning-rate = .*a number > 0"),
+        ("regularization=0", r"regularization = 0 .*a number > 0"),
+        ("strategy=fedavg", r"strategy = 'fedavg' .*local-gd, modified-local-gd"),
+        ("solver=gradient", r"solver = 'gradient' .*'modified-local-gd'.*proximal, projection"),
+        ("stop-at-certified-angle=90", r"stop-at-certified-angle = 90 .*degrees"),
+        ("intercept=1", r"intercept = 1 .*true, false"),
+        ("out=[1]", r"'out' is a list"),
+        ("local-steps", r"-c .*KEY=VALUE.*'local-steps'"),
+        ("=3", r"-c .*KEY=VALUE.*'=3'"),
+        ("dataset=tisue", r"unknown data set 'tisue'; did you mean 'tissue'\?"),
+        ("data-dir=", r"needs data-dir"),
+    ],
+)
+def test_bad_override(override: str, said: str, refused: Callable[..., str]) -> None:
+    assert re.search(said, refused("run", "config.toml", "-c", override))
+
+
+def test_too_few_rows_for_the_clients(refused: Callable[..., str]) -> None:
+    line = refused(*RUN, "-c", "dataset=tissue", "-c", "clients=100")
+    assert re.search("clients = 100 .*need 400 rows, but 'tissue' has 151", line)
+
+
+def test_bad_configuration_files(refused: Callable[..., str], folder: Path) -> None:
+    assert re.search(r"nowhere\.toml.*No such file", refused("run", "nowhere.toml"))
+    assert re.search(r"data.*Is a directory", refused("run", "data"))
+    for text, said in (
+        ("clients = = 3", r"bad\.toml is not valid TOML.*line 1"),
+        ("clients = 3\nclients = 4", r"bad\.toml is not valid TOML.*overwrite"),
+        ("[run]\nclients = 3", r"bad\.toml: 'run' is a dict"),
+        ("clinets = 3", r"unknown key 'clinets'.*'clients'"),
+    ):
+        (folder / "bad.toml").write_text(text)
+        assert re.search(said, refused("run", "bad.toml")), text
+    (folder / "bad.toml").write_bytes(b'dataset = "tiss\xfce"')
+    assert re.search(r"bad\.toml.*UTF-8", refused("run", "bad.toml"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("run",), "CONFIG.toml"),
+        (("run", "config.toml", "--fast"), "--fast"),
+        (("run", "config.toml", "more"), "more"),
+        (("walk",), "walk"),
+        (("join", "127.0.0.1:1"), "--data"),
+        (("shard", "tissue", "--out", "o", "--clients", "six"), "six"),
+    ],
+)
+def test_bad_usage(arguments: tuple[str, ...], said: str, refused: Callable[..., str]) -> None:
+    assert said in refused(*arguments)
+
+
+@pytest.mark.parametrize("role", ["init", "reference"])
+def test_bad_weight_files(role: str, refused: Callable[..., str], folder: Path) -> None:
+    np.savez(folder / "short.npz", weights=np.ones(3))
+    np.savez(folder / "nan.npz", weights=np.array([1, 2, np.nan, 4]))
+    np.savez(folder / "other.npz", other=np.ones(4))
+    np.savez(folder / "words.npz", weights=np.array(["a", "b", "c", "d"]))
+    np.save(folder / "plain.npy", np.ones(4))
+    whole = (folder / "short.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.npz").write_text("weights")
+    for name, said in (
+        ("missing.npz", "No such file"),
+        ("short.npz", r"\(3,\).*4 finite numbers"),
+        ("nan.npz", "4 finite numbers"),
+        ("other.npz", "lacks weights; it has other"),
+        ("words.npz", ""),
+        ("plain.npy", ""),
+        ("cut.npz", ""),
+        ("text.npz", ""),
+    ):
+        assert re.search(f"{role} = '{name}'.*{said}", refused(*RUN, "-c", f"{role}={name}")), name
+
+
+def test_an_out_that_cannot_be_used(localgd: Command, refused: Callable[..., str], folder: Path) -> None:
+    (folder / "file").write_text("")
+    assert re.search("out = 'file/run'.*[Nn]ot a directory", refused(*RUN, "--out", "file/run"))
+    assert re.search("out = 'file'", refused(*RUN, "--out", "file"))
+    assert localgd(*RUN).code == 0
+    rows = (folder / "run" / "rounds.jsonl").read_bytes()
+    assert re.search("out = 'run' already holds a run", refused(*RUN))
+    assert (folder / "run" / "rounds.jsonl").read_bytes() == rows
+
+
+def test_torch_is_asked_for_and_not_there(
+    refused: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert re.search(r"engine = 'torch' .*pip install", refused(*RUN, "-c", "engine=torch"))
+    assert re.search(
+        r"'numpy'.*device = 'cpu'.*'cuda'", refused(*RUN, "-c", "engine=numpy", "-c", "device=cuda")
+    )
+
+
+# ── Data in one process ──────────────────────────────────────────────────────────────────────────
+
+
+def test_bad_data_dir(refused: Callable[..., str], folder: Path) -> None:
+    assert re.search("data-dir = 'nowhere' is not a directory", refused(*RUN, "-c", "data-dir=nowhere"))
+    (folder / "empty").mkdir()
+    line = refused(*RUN, "-c", f"data-dir={folder / 'empty'}")
+    assert re.search(r"data-dir = '.*empty' has no data files.*\.npz", line)
+    write_csv(folder / "data" / "client-1.csv", blobs(1))
+    assert re.search("data-dir = '.*data' has two files for the client 'client-1'", refused(*RUN))
+
+
+def test_nan_names_the_file_and_the_row(refused: Callable[..., str], folder: Path) -> None:
+    write_npz(folder / "data" / "client-1.npz", with_nan(blobs(1), row=7))
+    assert re.search(r"data/client-1\.npz: row 7, column 2: nan", refused(*RUN))
+    (folder / "data" / "client-1.npz").unlink()
+    write_csv(folder / "data" / "client-1.csv", with_nan(blobs(1), row=7))
+    assert re.search(r"data/client-1\.csv: row 7 \(line 8\), column 'gene 1'", refused(*RUN))
+
+
+def test_one_label_in_the_whole_federation(refused: Callable[..., str], folder: Path) -> None:
+    write_federation(folder / "data", *(blobs(seed, labels=("yes",)) for seed in range(2)))
+    assert re.search("every client has the label 'yes'; two labels are needed", refused(*RUN))
+
+
+def test_three_labels_with_a_binary_loss(refused: Callable[..., str], folder: Path) -> None:
+    write_federation(folder / "data", blobs(0, labels=("a", "b", "c")), blobs(1, labels=("a", "b")))
+    assert re.search(r"client-0 has 3 labels \(a, b, c\).*'logistic' takes two", refused(*RUN))
+
+
+def test_labels_that_disagree(refused: Callable[..., str], folder: Path) -> None:
+    write_federation(folder / "data", blobs(0, labels=("ill", "well")), blobs(1, labels=("1", "2")))
+    assert re.search("disagree.*client-0: ill, well; client-1: 1, 2", refused(*RUN))
+
+
+def test_different_dimensions(refused: Callable[..., str], folder: Path) -> None:
+    write_federation(folder / "data", blobs(0, columns=3), blobs(1, columns=3), blobs(2, columns=4))
+    assert re.search("numbers of feature columns: client-0, client-1: 3; client-2: 4", refused(*RUN))
+
+
+def test_columns_in_another_order(refused: Callable[..., str], folder: Path) -> None:
+    write_csv(folder / "csv" / "north.csv", blobs(0), ("age", "height", "weight"))
+    write_csv(folder / "csv" / "south.csv", blobs(1), ("age", "weight", "height"))
+    line = refused(*RUN, "-c", f"data-dir={folder / 'csv'}")
+    assert re.search("another order: north against south", line)
+
+
+def test_bad_test_files(refused: Callable[..., str], folder: Path) -> None:
+    write_npz(folder / "wide.npz", blobs(2, columns=4))
+    assert re.search(
+        r"test = '.*wide\.npz'.*4 feature columns, the clients 3",
+        refused(*RUN, "-c", f"test={folder / 'wide.npz'}"),
+    )
+    write_npz(folder / "words.npz", blobs(2, labels=("0", "2")))
+    assert re.search(r"test = '.*words\.npz'.*'2'.*0, 1", refused(*RUN, "-c", f"test={folder / 'words.npz'}"))
+    write_npz(folder / "nan.npz", with_nan(blobs(2), row=3))
+    assert re.search(r"nan\.npz: row 3, column 2", refused(*RUN, "-c", f"test={folder / 'nan.npz'}"))
+    assert re.search(r"none\.npz: no such file", refused(*RUN, "-c", f"test={folder / 'none.npz'}"))
+
+
+def test_a_test_file_with_columns_in_another_order(refused: Callable[..., str], folder: Path) -> None:
+    write_csv(folder / "csv" / "north.csv", blobs(0), ("age", "height", "weight"))
+    write_csv(folder / "csv" / "south.csv", blobs(1), ("age", "height", "weight"))
+    write_csv(folder / "test.csv", blobs(2), ("age", "weight", "height"))
+    line = refused(*RUN, "-c", f"data-dir={folder / 'csv'}", "-c", f"test={folder / 'test.csv'}")
+    assert re.search(r"test = '.*test\.csv'.*order", line)
+
+
+# ── Server and clients ───────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("command", ["serve", "join"])
+def test_tls_or_insecure_has_to_be_said(command: str, refused: Callable[..., str], folder: Path) -> None:
+    start = (
+        ("serve", "config.toml", "--address", "127.0.0.1:0")
+        if command == "serve"
+        else ("join", "127.0.0.1:1", "--data", "data/client-0.npz")
+    )
+    assert re.search("either --tls DIR .*or --insecure", refused(*start))
+    assert re.search("either --tls DIR .*or --insecure", refused(*start, "--tls", "pki", "--insecure"))
+    assert re.search(r"--tls pki.*", refused(*start, "--tls", "pki"))
+    (folder / "pki").mkdir()
+    for name in ("client-0.crt", "client-0.key", "server.crt", "server.key"):
+        (folder / "pki" / name).write_text("")
+    assert re.search(r"--tls pki: cannot read ca\.crt: No such file", refused(*start, "--tls", "pki"))
+    (folder / "pki" / "ca.crt").write_text("")
+    (folder / "pki" / ("server.key" if command == "serve" else "client-0.key")).unlink()
+    missing = "server" if command == "serve" else "client-0"
+    assert re.search(rf"--tls pki: cannot read {missing}\.key", refused(*start, "--tls", "pki"))
+
+
+def test_join_has_to_know_its_certificate(refused: Callable[..., str], folder: Path) -> None:
+    (folder / "pki").mkdir()
+    start = ("join", "127.0.0.1:1", "--data", "data/client-0.npz", "--tls", "pki")
+    (folder / "pki" / "ca.crt").write_text("")
+    assert re.search("no client certificate", refused(*start))
+    for name in ("north", "south"):
+        (folder / "pki" / f"{name}.crt").write_text("")
+    assert re.search("north, south.*--name", refused(*start))
+    assert re.search(r"cannot read east\.crt", refused(*start, "--name", "east"))
+
+
+def test_a_certificate_that_is_none(refused: Callable[..., str], folder: Path) -> None:
+    (folder / "pki").mkdir()
+    for name in ("ca.crt", "server.crt", "server.key"):
+        (folder / "pki" / name).write_text("no certificate")
+    port = free_port()
+    line = refused("serve", "config.toml", "--address", f"127.0.0.1:{port}", "--tls", "pki")
+    assert re.search("certificate", line)
+
+
+def test_port_in_use(refused: Callable[..., str]) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        line = refused("serve", "config.toml", "--insecure", "--address", address)
+    assert re.search(f"cannot listen on {address}: port in use", line)
+
+
+@pytest.mark.parametrize("address", ["localhost", "127.0.0.1:port", "127.0.0.1:70000"])
+def test_bad_address(address: str, refused: Callable[..., str]) -> None:
+    assert re.search("HOST:PORT", refused("serve", "config.toml", "--insecure", "--address", address))
+    assert re.search("HOST:PORT", refused("join", address, "--insecure", "--data", "data/client-0.npz"))
+
+
+def test_join_checks_its_own_data_first(refused: Callable[..., str], folder: Path) -> None:
+    """Nobody listens: a mistake in the file is told at once, without a search for the server."""
+    write_npz(folder / "bad.npz", with_nan(blobs(1), row=7))
+    write_csv(folder / "bad.csv", blobs(1))
+    start = ("join", f"127.0.0.1:{free_port()}", "--insecure", "--data")
+    assert re.search(r"bad\.npz: row 7, column 2: nan", refused(*start, folder / "bad.npz"))
+    assert re.search(r"none\.npz: no such file", refused(*start, "none.npz"))
+    assert re.search(
+        r"no label column 'diagnosis'", refused(*start, folder / "bad.csv", "--label", "diagnosis")
+    )
+    assert re.search(r"unknown kind of file '\.toml'", refused(*start, "config.toml"))
+
+
+def test_a_server_that_is_not_there(localgd: Command, folder: Path) -> None:
+    address, began = f"127.0.0.1:{free_port()}", time.monotonic()
+    finished = localgd("join", address, "--insecure", "--data", "data/client-0.npz", "--retry-for", 1)
+    assert finished.code == 2
+    assert re.search(f"server {address} not reachable for 1 s: .*refused", one_line(finished))
+    assert len(re.findall(f"server {address} not reachable, trying again in", finished.stdout)) >= 2
+    assert 1 <= time.monotonic() - began < 10
+
+
+def test_join_meets_something_else(localgd: Command, folder: Path) -> None:
+    """A listener that speaks no gRPC is as good as nobody, and ends in time."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        address = f"127.0.0.1:{other.getsockname()[1]}"
+        began = time.monotonic()
+        finished = localgd("join", address, "--insecure", "--data", "data/client-0.npz", "--retry-for", 0.5)
+    assert finished.code == 2
+    assert f"server {address} not reachable" in one_line(finished)
+    assert time.monotonic() - began < 20
+
+
+def test_a_client_with_another_stream_protocol(processes: Processes, folder: Path) -> None:
+    before = "import common.stream; common.stream.PROTOCOL_VERSION += 1"
+    with StreamGrid("127.0.0.1:0", credentials=None) as grid:
+        finished = processes.localgd(
+            "join", grid.address, "--insecure", "--data", folder / "data" / "client-0.npz", before=before
+        ).wait()
+        assert grid.names() == {}
+    assert finished.code == 2
+    assert re.search("server speaks stream protocol 1 .*this client 2 .*install localgd", one_line(finished))
+
+
+def test_a_second_client_of_the_same_name(processes: Processes, folder: Path) -> None:
+    """The second is refused and the run goes on without it."""
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd(
+        "serve", "config.toml", "--insecure", "--address", address, "-c", "clients=2", cwd=folder
+    )
+    join = ("join", address, "--insecure", "--data")
+    first = processes.localgd(*join, "data/client-0.npz", "--name", "north", cwd=folder)
+    first.wait_for("joined")
+    second = processes.localgd(*join, "data/client-1.npz", "--name", "north", cwd=folder).wait()
+    assert second.code == 2
+    assert re.search("a client named 'north' is already connected", one_line(second))
+    third = processes.localgd(*join, "data/client-1.npz", cwd=folder)
+    assert server.wait().code == 0
+    assert (first.wait(20).code, third.wait(20).code) == (0, 0)
+    told = RunFiles(folder / "run").json("handshake.json")["clients"]
+    assert [client["name"] for client in told] == ["client-1", "north"]
+
+
+OTHER_MESSAGES = "import common.messages; common.messages.PROTOCOL += 1"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "before", "override", "said"),
+    [
+        (lambda file: write_npz(file, blobs(1, columns=5)), "", "clients=2", "client-0: 3; client-1: 5"),
+        (lambda file: write_npz(file, blobs(1, labels=("1", "2"))), "", "clients=2", "client-1: 1, 2"),
+        (lambda file: None, OTHER_MESSAGES, "clients=2", "client-1.*protocol 1.* 2.*same version"),
+        (lambda file: None, NO_TORCH, "engine=torch", "client-1: engine = 'torch' .*pip install"),
+    ],
+    ids=["dimension", "labels", "message protocol", "no torch"],
+)
+def test_clients_that_do_not_fit_together(
+    spoil: Callable[[Path], None],
+    before: str,
+    override: str,
+    said: str,
+    processes: Processes,
+    folder: Path,
+) -> None:
+    """The server ends with 2, the clients with 1 and the same reason."""
+    if before == NO_TORCH:
+        pytest.importorskip("torch")  # the other client has it
+    spoil(folder / "data" / "client-1.npz")
+    address = f"127.0.0.1:{free_port()}"
+    serve = ("serve", "config.toml", "--insecure", "--address", address, "-c", "clients=2", "-c", override)
+    server = processes.localgd(*serve, cwd=folder)
+    clients = [
+        processes.localgd(
+            "join", address, "--insecure", "--data", f"data/client-{k}.npz", cwd=folder,
+            before=before if k else "",
+        )
+        for k in range(2)
+    ]  # fmt: skip
+    finished = server.wait()
+    assert finished.code == 2
+    assert re.search(said, one_line(finished))
+    for client in clients:
+        ended = client.wait(20)
+        assert ended.code == 1
+        assert re.search(said, one_line(ended))
+    assert not (folder / "run").exists()
+
+
+def test_a_real_process_says_the_same(processes: Processes, folder: Path) -> None:
+    """What the cases above see in this process is what a shell sees."""
+    missing = processes.localgd("run", "nowhere.toml", cwd=folder)
+    write_npz(folder / "data" / "client-1.npz", with_nan(blobs(1), row=7))
+    nan = processes.localgd(*RUN, cwd=folder)
+    for process, said in ((missing, "nowhere.toml"), (nan, "client-1.npz: row 7")):
+        finished = process.wait()
+        assert (finished.code, finished.stdout) == (2, "")
+        assert said in one_line(finished)
+    assert not (folder / "run").exists()

