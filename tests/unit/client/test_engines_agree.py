@@ -35,7 +35,7 @@ def test_numpy_and_torch_agree_on_random_problems(solver: str, device: str) -> N
             solutions.append(SOLVERS[solver](problem, start, 30, 1 / (problem.beta + decay), decay))
             measures.append(problem.measure(start))
         ours, theirs = solutions
-        scale = max(np.linalg.norm(ours.displacement), 1e-300)
+        scale = max(float(np.linalg.norm(ours.displacement)), 1e-300)
         assert np.linalg.norm(ours.displacement - theirs.displacement) <= 1e-12 * scale
         assert ours.dual_mass == pytest.approx(theirs.dual_mass, rel=1e-12)
         assert (ours.active, ours.steps, ours.result) == (theirs.active, theirs.steps, theirs.result)
