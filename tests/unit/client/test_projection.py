@@ -287,3 +287,9 @@ def test_weaker_regularization_leads_to_the_projection() -> None:
         near = descend(problem, np.zeros(10), 20_000, 1 / (problem.beta + decay), decay).displacement
         angles.append(angle(near, limit))
     assert all(closer < farther for farther, closer in pairwise(angles))
+
+
+def test_a_margin_just_below_one_is_met() -> None:
+    found = project(problem_of([[1.0, 0.0], [0.0, 1.0]]), np.array([1 - 1e-9, 1.0]))
+    np.testing.assert_allclose(found.displacement, [1e-9, 0.0], rtol=1e-6)
+    assert found.active == 1
