@@ -72,7 +72,8 @@ class Model:
 def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
     """Read a weight vector (dimension,) from the ``.npz`` that a configuration key names.
 
-    It holds ``weights`` of the whole dimension, or is a model file of a run with the same scaling.
+    It holds ``weights`` of the whole dimension, or is a model file; a model of other raw scales is
+    converted to this run's.
 
     Raises
     ------
@@ -84,14 +85,27 @@ def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
         weights = np.asarray(parts["weights"], np.float64)
     except ValueError:
         raise UserError(f"{key} = '{path}': its weights are not numbers") from None
-    if scaling.intercept and "intercept" in parts and weights.shape == scaling.mean.shape:
-        weights = np.append(weights, float(parts["intercept"]) * scaling.norm)
-    if weights.shape != (scaling.dimension,) or not np.isfinite(weights).all():
+    if {"intercept", "mean", "scale"} <= parts.keys() and weights.shape == scaling.mean.shape:
+        weights = _rescaled(weights, parts, scaling)
+        if len(weights) != scaling.dimension:
+            raise UserError(f"{key} = '{path}' has an intercept, and this run has intercept = false")
+    if weights.shape != (scaling.dimension,):
         raise UserError(
-            f"{key} = '{path}': its weights have shape {weights.shape}; "
-            f"allowed: {scaling.dimension} finite numbers"
+            f"{key} = '{path}': its weights have shape {weights.shape}, not ({scaling.dimension},)"
         )
+    if not np.isfinite(weights).all():
+        raise UserError(f"{key} = '{path}': its weights are not finite")
     return weights
+
+
+def _rescaled(weights: Vector, parts: dict[str, NDArray[Any]], scaling: Scaling) -> Vector:
+    """Return a model's weights in the coordinates of a scaling, the intercept's last where there is one."""
+    slopes: Vector = weights / parts["scale"]  # of the raw features
+    intercept = float(parts["intercept"] + slopes @ (scaling.mean - parts["mean"]))
+    rescaled = slopes * scaling.scale * scaling.norm
+    if intercept == 0 and not scaling.intercept:
+        return rescaled
+    return np.append(rescaled, intercept * scaling.norm)
 
 
 def save_arrays(path: Path, **arrays: NDArray[np.generic] | np.generic) -> None:
@@ -116,8 +130,8 @@ def _read(path: Path, key: str, names: tuple[str, ...]) -> dict[str, NDArray[Any
             parts = {name: archive[name] for name in archive.files}
     except OSError as error:
         raise UserError(f"{key} = '{path}' cannot be read: {error.strerror}") from None
-    except Exception as error:  # numpy and zipfile raise a dozen kinds
-        raise UserError(f"{key} = '{path}' is not a .npz file: {error}") from None
+    except Exception:  # numpy and zipfile raise a dozen kinds
+        raise UserError(f"{key} = '{path}' is not a .npz file, or a damaged one") from None
     missing = [name for name in names if name not in parts]
     if missing:
         raise UserError(

@@ -36,8 +36,8 @@ def max_margin(Z: NDArray[np.float64]) -> Reference | None:
 
     Least-distance programming as non-negative least squares (Lawson and Hanson 1974, ch. 23):
     minimise ``‖Zᵀu‖² + (1ᵀu − 1)²`` over ``u ≥ 0``; a zero residual proves the rows not separable,
-    else ``a = u / (1 − 1ᵀu)`` is the dual.  The active rows are then solved for once more, and the
-    bounds are computed from the primal and the dual as they are, so they hold whatever was lost.
+    else ``a = u / (1 − 1ᵀu)`` is the dual.  The bounds are computed from the primal and the dual as
+    they are, so they hold whatever was lost in rounding.
     """
     try:
         from scipy.optimize import nnls
@@ -54,13 +54,7 @@ def max_margin(Z: NDArray[np.float64]) -> Reference | None:
     slack = 1.0 - multipliers.sum()
     if not slack > 1e-14:
         return None
-    candidates = [multipliers / slack]
-    active = np.flatnonzero(multipliers)
-    polished = np.zeros(count)
-    polished[active] = np.linalg.lstsq(Z[active] @ Z[active].T, np.ones(len(active)), rcond=None)[0]
-    candidates.append(np.maximum(polished, 0.0))
-    references = [reference for dual in candidates if (reference := _bounded(Z, dual)) is not None]
-    return min(references, key=lambda reference: reference.error_deg, default=None)
+    return _bounded(Z, multipliers / slack)
 
 
 def _bounded(Z: NDArray[np.float64], dual: Vector) -> Reference | None:

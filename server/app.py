@@ -21,7 +21,7 @@ from server.grids.in_process import InProcessGrid
 from server.handshake import handshake
 from server.inputs import find_reference, held_out_accuracy, initial_weights, wait_for_nodes
 from server.monitor import HEADER, Monitor, Row, StopAtCertifiedAngle, conclusion, line
-from server.results import RunDirectory
+from server.results import RunDirectory, check_out
 from strategies import LocalGD, LocalSolveStrategy, ModifiedLocalGD
 
 Vector = NDArray[np.float64]
@@ -37,6 +37,7 @@ app = ServerApp()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run config describes, over whichever grid."""
     config = Config.of(context.run_config)
+    check_out(config)
     all_here = isinstance(grid, InProcessGrid)
     nodes = wait_for_nodes(grid, virtual.count(config) if all_here else config.clients, config)
     settings = solver_settings(config)

@@ -1,6 +1,7 @@
 """The run directory: what a run leaves on disk."""
 
 import json
+import os
 import platform
 import time
 from importlib.metadata import PackageNotFoundError, version
@@ -26,8 +27,7 @@ class RunDirectory:
 
     def __init__(self, config: Config) -> None:
         self.path = Path(config.out) if config.out else _fresh(Path("runs"), config.strategy)
-        if any((self.path / name).exists() for name in ("rounds.jsonl", "summary.json")):
-            raise UserError(f"out = '{self.path}' already holds a run; choose another directory or remove it")
+        check_out(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             (self.path / "config.toml").write_text(tomli_w.dumps(config.values()), encoding="utf-8")
@@ -77,6 +77,20 @@ class RunDirectory:
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
         (self.path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check_out(config: Config) -> None:
+    """Refuse, before anybody is bothered, a run directory that holds a run or cannot be made."""
+    if not config.out:
+        return
+    path = Path(config.out)
+    if any((path / name).exists() for name in ("rounds.jsonl", "summary.json")):
+        raise UserError(f"out = '{path}' already holds a run; choose another directory or remove it")
+    existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not existing.is_dir():
+        raise UserError(f"cannot write to out = '{path}': Not a directory")
+    if not os.access(existing, os.W_OK):
+        raise UserError(f"cannot write to out = '{path}': Permission denied")
 
 
 def versions() -> dict[str, str]:

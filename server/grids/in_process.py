@@ -18,15 +18,24 @@ class InProcessGrid(StandaloneGrid):
     """
 
     def __init__(
-        self, client_app: ClientApp, node_configs: Sequence[UserConfig], run_config: UserConfig
+        self,
+        client_app: ClientApp,
+        node_configs: Sequence[UserConfig],
+        run_config: UserConfig,
+        names: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self._names = dict(enumerate(names, start=1))
         self._client_app = client_app
         self._contexts = {
             node_id: Context(self.run.run_id, node_id, node_config, RecordDict(), run_config)
             for node_id, node_config in enumerate(node_configs, start=1)
         }
         self._replies: dict[str, Message] = {}
+
+    def names(self) -> dict[int, str]:
+        """Node id -> name, where names were given."""
+        return self._names
 
     def get_node_ids(self) -> list[int]:
         """1 … M."""

@@ -134,3 +134,22 @@ def test_weights_that_do_not_fit(weights: np.ndarray, tmp_path: Path) -> None:
     np.savez(path, weights=weights)
     with pytest.raises(UserError, match=r"init = .*init\.npz"):
         read_weights(path, "init", SCALING)
+
+
+def test_a_model_of_another_scaling_is_converted(tmp_path: Path) -> None:
+    # the same scores on raw features, whatever the scaling that the weights are kept in
+    rng = np.random.default_rng(3)
+    X = rng.normal(size=(7, 4))
+    old = Scaling(rng.normal(size=4), rng.random(4) + 0.5, intercept=True, norm=2.5)
+    new = Scaling(rng.normal(size=4), rng.random(4) + 0.5, intercept=True, norm=0.7)
+    model = Model.of(rng.normal(size=5), old, ("0", "1"))
+    model.save(tmp_path / "model.npz")
+    weights = read_weights(tmp_path / "model.npz", "init", new)
+    np.testing.assert_allclose(new.rows(X) @ weights, model.scores(X), rtol=1e-12)
+
+
+def test_an_intercept_that_the_run_has_no_place_for(tmp_path: Path) -> None:
+    scaling = Scaling.identity(2, intercept=True)
+    Model.of(np.array([1.0, 2.0, 3.0]), scaling, ("0", "1")).save(tmp_path / "model.npz")
+    with pytest.raises(UserError, match="has an intercept, and this run has intercept = false"):
+        read_weights(tmp_path / "model.npz", "init", Scaling.identity(2, intercept=False))
