@@ -91,7 +91,8 @@ def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
             raise UserError(f"{key} = '{path}' has an intercept, and this run has intercept = false")
     if weights.shape != (scaling.dimension,):
         raise UserError(
-            f"{key} = '{path}': its weights have shape {weights.shape}, not ({scaling.dimension},)"
+            f"{key} = '{path}': its weights have shape {weights.shape}; "
+            f"allowed: {scaling.dimension} finite numbers"
         )
     if not np.isfinite(weights).all():
         raise UserError(f"{key} = '{path}': its weights are not finite")

@@ -1,8 +1,11 @@
 """The two ways of running that need no daemon: in this process, and served over a gRPC stream."""
 
 import grpc
+import numpy as np
 from flwr.app import Context, RecordDict, UserConfig
 
+from client.app import app as client_app
+from client.engine import to_engine
 from common import virtual
 from common.config import Config
 from server.app import app as server_app
@@ -12,13 +15,9 @@ from server.grids.stream import StreamGrid
 
 def run_in_process(config: Config) -> None:
     """Run the ServerApp and one ClientApp per virtual client in this process."""
-    from client.app import app as client_app
-
-    if config.engine == "torch" or config.device != "cpu":
-        check_torch(config.device)
-    virtual.shard(
-        config, 0
-    )  # a mistake in the configuration of the data shows here, as nobody's in particular
+    # A mistake in the engine or the data set shows here, as no client's in particular.
+    to_engine(np.zeros(0), config.engine, config.device)
+    virtual.shard(config, 0)
     names = virtual.names(config)
     nodes: list[UserConfig] = [{"partition-id": k, "num-partitions": len(names)} for k in range(len(names))]
     grid = InProcessGrid(client_app, nodes, config.values(), names)
