@@ -148,7 +148,7 @@ def test_bad_weight_files(role: str, refused: Callable[..., str], folder: Path) 
     for name, said in (
         ("missing.npz", "No such file"),
         ("short.npz", r"\(3,\).*4 finite numbers"),
-        ("nan.npz", "4 finite numbers"),
+        ("nan.npz", "its weights are not finite"),
         ("other.npz", "lacks weights; it has other"),
         ("words.npz", ""),
         ("plain.npy", ""),
