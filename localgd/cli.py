@@ -16,6 +16,7 @@ from common.config import Config, Value
 from common.errors import LocalGDError, UserError
 
 INTERRUPTED = 130
+QUIET = "NONE"
 
 app = typer.Typer(
     name="localgd",
@@ -45,7 +46,8 @@ Insecure = Annotated[
 
 def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, never a traceback."""
-    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # our own lines say what is wrong
+    if os.environ.get("GRPC_VERBOSITY", "error") == "error":  # "error" is what Flower sets
+        os.environ["GRPC_VERBOSITY"] = QUIET  # our own lines say what is wrong
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     try:
