@@ -2,6 +2,7 @@
 
 import random
 import re
+import ssl
 import time
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from flwr.app import Context, Error, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
+from client.handshake import what_is_wrong
 from common import stream as words
 from common.errors import RunError, UserError
 
@@ -30,6 +32,7 @@ def join(
     credentials: grpc.ChannelCredentials | None,
     retry_for: float,
     report: Callable[[str], None],
+    tls: ssl.SSLContext | None = None,
 ) -> None:
     """Serve `client_app` to the server at `address`; returns when the server ends the run well.
 
@@ -48,11 +51,13 @@ def join(
         a few more.
     report
         Called with one line whenever the connection comes or goes.
+    tls
+        The same certificates as `credentials`, to find out why gRPC fails with them.
 
     Raises
     ------
     UserError
-        If the server stays unreachable, or refuses this client.
+        If the server stays unreachable, or refuses this client or is refused by it.
     RunError
         If the run failed; with the server's reason.
     """
@@ -72,9 +77,17 @@ def join(
         except _Lost as lost:
             if lost.joined:
                 last_contact, pause = time.monotonic(), FIRST_PAUSE
+            elif lost.at_handshake and (tls is None) == (credentials is None):
+                wrong = what_is_wrong(address, tls)
+                if wrong is not None:
+                    raise UserError(f"server {address}: {wrong}") from None
             left = last_contact + retry_for - time.monotonic()
             if left <= 0:
-                raise UserError(f"server {address} not reachable for {retry_for:g} s: {lost.why}") from None
+                hint = "; do both sides use --tls with the same CA, or both --insecure?"
+                raise UserError(
+                    f"server {address} not reachable for {retry_for:g} s: {lost.why}"
+                    f"{hint if lost.at_handshake else ''}"
+                ) from None
             wait = min(pause * random.uniform(0.75, 1.25), left)
             report(f"server {address} not reachable, trying again in {wait:.1f} s ({left:.0f} s left)")
             time.sleep(wait)
@@ -87,6 +100,11 @@ def join(
 class _Lost(Exception):
     joined: bool
     why: str
+
+    @property
+    def at_handshake(self) -> bool:
+        """Whether somebody was there, but not one to talk to."""
+        return re.search(r"handshake|Socket closed|SETTINGS|[Vv]erification", self.why) is not None
 
 
 class _Refused(Exception):
@@ -149,10 +167,7 @@ def _attend(
 
 def _why(text: str) -> str:
     """The cause out of gRPC's account of a failed connection."""
-    cause = re.sub(r"^[A-Z]+: (ipv[46]|unix):\S+: ", "", text.rpartition("last error: ")[2])
-    if re.search(r"handshake|Socket closed|SETTINGS", cause):
-        cause += "; do both sides use --tls with the same CA, or both --insecure?"
-    return cause
+    return re.sub(r"^[A-Z]+: (ipv[46]|unix):\S+: ", "", text.rpartition("last error: ")[2])
 
 
 def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> Any:

@@ -8,6 +8,7 @@ How a stream ends: OK, the run is done; ABORTED, the run failed and the text say
 trying again is of no use; anything else, the connection was lost.
 """
 
+import ipaddress
 from importlib import metadata
 from logging import ERROR
 
@@ -31,6 +32,8 @@ REFUSALS = {
     "ALREADY_EXISTS",
     "RESOURCE_EXHAUSTED",
     "UNIMPLEMENTED",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
 }
 
 # Metadata from the client (a key that ends in -bin carries bytes: a name need not be ASCII).
@@ -106,6 +109,15 @@ def split_address(address: str) -> tuple[str, int]:
             f"address {address!r}: expected HOST:PORT, such as 127.0.0.1:8080, port at most 65535"
         )
     return host, int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether `HOST:PORT` is surely on this machine: localhost or a loopback IP address, as written."""
+    host, _ = split_address(address)
+    try:
+        return host.lower() == "localhost" or ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
 
 
 def package_version() -> str:

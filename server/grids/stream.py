@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from queue import SimpleQueue
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import grpc
 from flwr.app import Message
@@ -41,20 +41,22 @@ class _Client:
 class StreamGrid(StandaloneGrid):
     """A grid of client processes that hold one gRPC stream each. Use it in a `with` statement.
 
-    A client is known by its name (its certificate's common name, or with no client certificate what it
-    says). One that comes back under its name has the same node id and gets again what it has not answered.
-    One that is still busy with a message that nobody waits for any more gets the newest next, no backlog.
+    A client is known by its name: with credentials its certificate's common name, else what it says. One that
+    comes back under its name has the same node id and gets again what it has not answered. One that is still
+    busy with a message that nobody waits for any more gets the newest next, no backlog.
 
     Parameters
     ----------
     address
         HOST:PORT to listen on; port 0 takes a free one, see `port`.
     credentials
-        From `grpc.ssl_server_credentials`, or None for no encryption.
+        From `grpc.ssl_server_credentials` with `require_client_auth`, or None for no encryption.
     max_message_bytes
         Largest serialised message in either direction.
     max_clients
         Streams open at the same time. Each takes two threads, made when the client joins.
+    why_refused
+        Given the PEM certificate of a client that would join, says why it may not, or None if it may.
 
     Raises
     ------
@@ -69,8 +71,11 @@ class StreamGrid(StandaloneGrid):
         credentials: grpc.ServerCredentials | None,
         max_message_bytes: int = words.MAX_MESSAGE_BYTES,
         max_clients: int = 1000,
+        why_refused: Callable[[bytes], str | None] = lambda certificate: None,
     ) -> None:
         super().__init__()
+        self._mutual = credentials is not None
+        self._why_refused = why_refused
         self._max_message_bytes = max_message_bytes
         self._max_clients = max_clients
         self._clients: dict[str, _Client] = {}
@@ -242,12 +247,15 @@ class StreamGrid(StandaloneGrid):
         protocol = said.get(words.PROTOCOL_KEY, "unknown")
         if protocol != str(words.PROTOCOL_VERSION):
             ours, theirs = words.package_version(), said.get(words.VERSION_KEY, "unknown")
-            context.abort(
+            _refuse(
+                context,
                 grpc.StatusCode.FAILED_PRECONDITION,
                 f"the server speaks stream protocol {words.PROTOCOL_VERSION} (localgd {ours}), this client "
                 f"{protocol} (localgd {theirs}): install localgd {ours} on the client",
             )
-        name = _name(context, said)
+        name = (
+            self._certified_name(context) if self._mutual else _name(context, said.get(words.NAME_KEY, b""))
+        )
         session = said.get(words.SESSION_KEY, "")
         with self._changed:
             if self._closed:
@@ -257,14 +265,16 @@ class StreamGrid(StandaloneGrid):
                 client = _Client(name, node_id=len(self._clients) + 1)
             if client.outbox is not None:
                 if client.session != session:
-                    context.abort(
+                    _refuse(
+                        context,
                         grpc.StatusCode.ALREADY_EXISTS,
                         f"a client named {name!r} is already connected: choose another name, or if that one "
                         "was just lost, try again in half a minute",
                     )
                 client.outbox.put(None)  # its own old stream, whose loss it noticed before us
             elif len(self._connected()) >= self._max_clients:
-                context.abort(
+                _refuse(
+                    context,
                     grpc.StatusCode.RESOURCE_EXHAUSTED,
                     f"all {self._max_clients} places of the server are taken",
                 )
@@ -276,6 +286,22 @@ class StreamGrid(StandaloneGrid):
             _send_next(client)
             self._changed.notify_all()
         return client, outbox
+
+    def _certified_name(self, context: Any) -> str:
+        """The name in the certificate, whatever the client says; refuse one without or that may not join."""
+        peer = context.auth_context()
+        certificate = peer.get("x509_pem_cert", [b""])[0]
+        if not certificate:
+            _refuse(context, grpc.StatusCode.UNAUTHENTICATED, "a client needs a certificate")
+        name = _name(context, peer.get("x509_common_name", [b""])[0])
+        try:
+            reason = self._why_refused(certificate)
+        except Exception as error:  # as long as that is so, nobody comes in
+            log(WARNING, "cannot check the certificate of client %s: %s", name, error)
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the server cannot check certificates at the moment")
+        if reason is not None:
+            _refuse(context, grpc.StatusCode.PERMISSION_DENIED, f"client {name!r}: {reason}")
+        return name
 
     def _leave(self, client: _Client, outbox: Outbox) -> None:
         """The stream is over, whoever ended it."""
@@ -321,18 +347,20 @@ def _send_next(client: _Client) -> None:
         client.outbox.put(client.unanswered[client.in_flight])
 
 
-def _name(context: Any, said: dict[str, str | bytes]) -> str:
-    peer = context.auth_context()
-    if "x509_pem_cert" in peer:
-        given = peer.get("x509_common_name", [b""])[0]
-    else:
-        given = said.get(words.NAME_KEY, b"")
+def _refuse(context: Any, code: grpc.StatusCode, reason: str) -> NoReturn:
+    log(WARNING, "refused %s: %s", context.peer(), reason)
+    context.abort(code, reason)
+    raise AssertionError("abort raises")
+
+
+def _name(context: Any, given: str | bytes) -> str:
     try:
         name = given.decode() if isinstance(given, bytes) else given
     except UnicodeDecodeError:
         name = ""
     if not 1 <= len(name) <= words.MAX_NAME_LENGTH or not name.isprintable():
-        context.abort(
+        _refuse(
+            context,
             grpc.StatusCode.INVALID_ARGUMENT,
             f"client name {given[:200]!r}: must have 1 to {words.MAX_NAME_LENGTH} characters, all printable",
         )
