@@ -1,10 +1,13 @@
 """The command ``localgd``."""
 
+import contextlib
 import logging
 import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -41,6 +44,14 @@ Tls = Annotated[
 ]
 Insecure = Annotated[
     bool, typer.Option("--insecure", help="No encryption and no proof of identity: for trying out.")
+]
+InsecureNetwork = Annotated[
+    bool,
+    typer.Option(
+        "--insecure-network",
+        help="With --insecure, use an address beyond this machine all the same: whoever can reach the server "
+        "can join, and whoever is on the way can read and change everything.",
+    ),
 ]
 
 
@@ -88,19 +99,24 @@ def serve(
     address: Annotated[str, typer.Option(metavar="HOST:PORT", help="Where to listen.")] = "127.0.0.1:8080",
     tls: Tls = None,
     insecure: Insecure = False,
+    insecure_network: InsecureNetwork = False,
     override: Overrides = None,
     out: Out = None,
 ) -> None:
-    """Serve a federation to clients that join over a persistent gRPC stream."""
-    values = configuration.read(config_file, override or ())
-    values.setdefault("dataset", "file")  # the clients bring their own data
-    config = Config.of(_with_out(values, out))
-    _log_plainly()
-    from localgd.federations import serve as serve_federation
-    from localgd.tls import server_credentials
+    """Serve a federation to clients that join over a persistent gRPC stream.
 
-    directory = _certificates(tls, insecure)
-    serve_federation(config, address, server_credentials(directory) if directory else None)
+    --tls DIR holds ca.crt, server.crt and server.key (see localgd pki). Only clients with a certificate of
+    that CA can join, under the name in it, and none whose certificate is in DIR/revoked.txt when it joins.
+    """
+    with _refusals_logged() if tls else contextlib.nullcontext():
+        _check_security(tls, insecure, insecure_network, address)
+        values = configuration.read(config_file, override or ())
+        values.setdefault("dataset", "file")  # the clients bring their own data
+        config = Config.of(_with_out(values, out))
+        _log_plainly()
+        from localgd.federations import serve as serve_federation
+
+        serve_federation(config, address, tls)
 
 
 @app.command()
@@ -117,22 +133,24 @@ def join(
     ] = None,
     tls: Tls = None,
     insecure: Insecure = False,
+    insecure_network: InsecureNetwork = False,
     retry_for: Annotated[
         float, typer.Option(metavar="SECONDS", help="How long to look for the server.")
     ] = 60.0,
 ) -> None:
-    """Join a federation with this device's own data."""
+    """Join a federation with this device's own data.
+
+    --tls DIR holds ca.crt and this client's certificate and key, NAME.crt and NAME.key (see localgd pki).
+    """
+    _check_security(tls, insecure, insecure_network, address)
     _log_plainly()
-    directory = _certificates(tls, insecure)
     from client.app import app as client_app
     from client.dataset import load, node_config, source_of
     from client.stream import join as join_stream
-    from localgd.tls import client_credentials
+    from localgd.tls import client_tls
 
-    credentials = None
-    if directory:
-        name, credentials = client_credentials(directory, name)
-    node = node_config(data, label, name)
+    own = client_tls(tls, name) if tls else None
+    node = node_config(data, label, own.name if own else name)
     where = source_of(node)
     rows, columns = load(where).X.shape  # a mistake in the file shows here, before anybody is bothered
     _say(f"{where.name}: {rows} examples, {columns} feature columns; joining {address}")
@@ -141,7 +159,8 @@ def join(
         client_app,
         node,
         where.name,
-        credentials=credentials,
+        credentials=own.credentials if own else None,
+        tls=own.context if own else None,
         retry_for=retry_for,
         report=_say,
     )
@@ -192,15 +211,85 @@ def shard(
     )
 
 
+@app.command()
+def pki(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the CA is, or a new one shall be.")],
+    server: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A host name or IP address that clients reach the server by; may be repeated. localhost and "
+            "127.0.0.1 are always added.",
+        ),
+    ] = None,
+    client: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="A client's name; may be repeated.")
+    ] = None,
+    days: Annotated[
+        int, typer.Option(help="How long the certificates are valid; a CA is for ten years.")
+    ] = 365,
+    revoke: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Instead, put this client's certificate on the list revoked.txt."),
+    ] = None,
+) -> None:
+    """Write a CA and the certificates of a server and clients, for --tls, and SuperNode keys.
+
+    A CA that is in DIR already signs what is added. The server needs ca.crt, server.crt, server.key and
+    revoked.txt; a client ca.crt, NAME.crt and NAME.key, or NAME.supernode with Flower's SuperNode, whose
+    NAME.supernode.pub is what the SuperLink registers. Keep ca.key where neither of them runs.
+    """
+    from localgd import pki as authority
+    from localgd.tls import REVOKED
+
+    if revoke is None:
+        for path in authority.write(out, server or (), client or (), days):
+            typer.echo(path)
+        return
+    if server or client:
+        raise UserError("--revoke goes without --server and --client")
+    if authority.revoke(out, revoke):
+        typer.echo(f"{revoke} is revoked: give {out / REVOKED} to the server")
+    else:
+        typer.echo(f"{revoke} was revoked already")
+
+
 def _with_out(values: dict[str, Value], out: Path | None) -> dict[str, Value]:
     return values | ({"out": str(out)} if out else {})
 
 
-def _certificates(tls: Path | None, insecure: bool) -> Path | None:
-    """Return the directory of the certificates, or None to do without; the user has to say which."""
+def _check_security(tls: Path | None, insecure: bool, network: bool, address: str) -> None:
+    """Refuse to do without certificates unless the user says so, and beyond this machine says it twice."""
     if (tls is None) != insecure:
         raise UserError("say either --tls DIR (certificates) or --insecure (no encryption: for trying out)")
-    return tls
+    if network and not insecure:
+        raise UserError("--insecure-network goes with --insecure only, not with --tls")
+    from common.stream import is_loopback
+
+    if insecure and not network and not is_loopback(address):
+        raise UserError(
+            f"--insecure is for localhost and 127.0.0.1, not for {address}: use --tls DIR (localgd pki makes "
+            "one), or say --insecure-network too if whoever is on that network may join, read and change "
+            "everything"
+        )
+
+
+@contextlib.contextmanager
+def _refusals_logged() -> Iterator[None]:
+    """Log each connection that TLS refuses, unless the user wants to see gRPC's own log."""
+    from localgd import refusals
+
+    if os.environ["GRPC_VERBOSITY"] != QUIET:
+        yield
+        return
+    os.environ["GRPC_VERBOSITY"] = refusals.VERBOSITY  # gRPC looks when it is imported, which is now
+    from flwr.common import log
+
+    try:
+        with refusals.told(partial(log, logging.WARNING)):
+            yield
+    finally:
+        os.environ["GRPC_VERBOSITY"] = QUIET
 
 
 def _log_plainly() -> None:

@@ -1,6 +1,8 @@
 """The two ways of running that need no daemon: in this process, and served over a gRPC stream."""
 
-import grpc
+from functools import partial
+from pathlib import Path
+
 import numpy as np
 from flwr.app import Context, RecordDict, UserConfig
 
@@ -8,6 +10,7 @@ from client.app import app as client_app
 from client.engine import to_engine
 from common import virtual
 from common.config import Config
+from localgd.tls import server_credentials, why_revoked
 from server.app import app as server_app
 from server.grids.in_process import InProcessGrid
 from server.grids.stream import StreamGrid
@@ -24,9 +27,14 @@ def run_in_process(config: Config) -> None:
     server_app(grid, server_context(config))
 
 
-def serve(config: Config, address: str, credentials: grpc.ServerCredentials | None) -> None:
-    """Run the ServerApp over a gRPC stream that clients join."""
-    with StreamGrid(address, credentials=credentials) as grid:
+def serve(config: Config, address: str, tls: Path | None) -> None:
+    """Run the ServerApp over a gRPC stream that clients join, with the certificates of a directory."""
+    if tls is None:
+        grid = StreamGrid(address, credentials=None)
+    else:
+        credentials = server_credentials(tls)
+        grid = StreamGrid(address, credentials=credentials, why_refused=partial(why_revoked, tls))
+    with grid:
         server_app(grid, server_context(config))
 
 

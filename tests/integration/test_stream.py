@@ -1,8 +1,6 @@
 """The gRPC stream with real client processes: rounds, refusals, losses, TLS and every kind of end."""
 
 import contextlib
-import datetime
-import ipaddress
 import os
 import signal
 import socket
@@ -19,16 +17,13 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_to_proto
 
 from client.stream import join
 from common import stream as words
 from common.errors import RunError, UserError
+from localgd.pki import write
 from server.grids.stream import StreamGrid
 
 ROOT = Path(__file__).parents[2]
@@ -467,8 +462,7 @@ def test_messages_beyond_the_limit_are_refused_where_they_are_made(launch: Launc
 
 def test_mutual_tls_takes_the_name_from_the_certificate(launch: Launcher, tmp_path: Path) -> None:
     pki = tmp_path / "pki"
-    pki.mkdir()
-    make_pki(pki, "server", "clinic-1")
+    write(pki, ["127.0.0.1"], ["clinic-1"])
     (pki / "nobody").mkdir()
     (pki / "nobody" / "ca.crt").write_bytes((pki / "ca.crt").read_bytes())
     credentials = grpc.ssl_server_credentials(
@@ -535,34 +529,3 @@ class Relay:
             pass
         finally:
             source.close()
-
-
-def make_pki(folder: Path, server: str, client: str) -> None:
-    """A CA that signs a server certificate for 127.0.0.1 and a client certificate."""
-    now = datetime.datetime.now(datetime.UTC)
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-    for name in ("ca", server, client):
-        key = ca_key if name == "ca" else ec.generate_private_key(ec.SECP256R1())
-        subject = ca_name if name == "ca" else x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        certificate = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(ca_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=1))
-            .add_extension(x509.BasicConstraints(ca=name == "ca", path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
-                critical=False,
-            )
-            .sign(ca_key, hashes.SHA256())
-        )
-        (folder / f"{name}.crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-            )
-        )
