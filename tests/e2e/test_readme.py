@@ -49,7 +49,9 @@ def test_commands_and_code_run_in_order(tmp_path: Path) -> None:
             script = script.replace("--insecure -c", f"--insecure --address {address} -c")
             run(["sh", "-ec", script])
             ran += 1
-    assert ran == 2
+    assert ran == 3
+    np_weights(tmp_path / "served-tls")
+    assert "client-1" in (tmp_path / "pki" / "revoked.txt").read_text(encoding="utf-8")
     model, library = blocks("python")
     assert float(run([sys.executable, "-c", model])) > 0.9
     assert "'margin'" in run([sys.executable, "-c", library])
