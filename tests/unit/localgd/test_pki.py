@@ -191,7 +191,7 @@ def test_names_that_are_taken_a_ca_without_key_and_a_ca_that_ends_first_are_refu
     (tmp_path / "ca.key").unlink()
     with pytest.raises(UserError, match=r"has a ca\.crt but no ca\.key: put the key there"):
         pki.write(tmp_path, clients=["b"])
-    authority = pki.Authority.make(BEGIN, NOW + timedelta(days=10, minutes=1))
+    authority = pki.Authority.make(BEGIN, NOW + timedelta(days=10, hours=12))
     put(tmp_path, "ca", (authority.certificate, authority.key))
     with pytest.raises(UserError, match=r"--days 365: the CA in .* is valid for 10 days more"):
         pki.write(tmp_path, clients=["b"])
