@@ -1,7 +1,5 @@
 """`localgd serve` and `localgd join`: the same model as in one process, whatever happens to the clients."""
 
-import datetime
-import ipaddress
 import signal
 import time
 from collections.abc import Callable
@@ -9,11 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
+from localgd import pki
 from tests.e2e.data import RunFiles, blobs, write_federation
 from tests.processes import Finished, Process, Processes, free_port
 
@@ -73,7 +68,7 @@ def test_six_client_processes_give_the_model_of_one_process(
 
 def test_mutual_tls(shards: Path, processes: Processes, localgd: Command, tmp_path: Path) -> None:
     names = ("client-0", "client-3", "client-5")
-    write_certificates(tmp_path / "pki", "server", *names)
+    pki.write(tmp_path / "pki", ["localhost"], names)
     config = write_config(tmp_path / "config.toml", solver="projection", num_server_rounds=20, clients=3)
     address, tls = f"127.0.0.1:{free_port()}", tmp_path / "pki"
     server = processes.localgd("serve", config, "--tls", tls, "--address", address, "--out", tmp_path / "far")
@@ -95,8 +90,9 @@ def test_mutual_tls(shards: Path, processes: Processes, localgd: Command, tmp_pa
 
 def test_the_only_client_certificate_names_the_client(processes: Processes, tmp_path: Path) -> None:
     """The name is the certificate's, whatever the data file is called; another CA's client stays outside."""
-    write_certificates(tmp_path / "pki", "server")
-    write_certificates(tmp_path / "mine", "clinic")
+    pki.write(tmp_path / "pki", ["localhost"])
+    pki.write(tmp_path / "mine", clients=["clinic"])
+    (tmp_path / "mine" / "ca.key").unlink()
     (tmp_path / "mine" / "ca.crt").write_bytes((tmp_path / "pki" / "ca.crt").read_bytes())
     data = write_federation(tmp_path / "data", blobs(0))
     config = write_config(tmp_path / "config.toml", clients=1)
@@ -221,40 +217,3 @@ def test_too_few_clients_end_the_wait(processes: Processes, tmp_path: Path) -> N
     assert ended.code == 1
     assert "min-clients = 2" in ended.stderr
     assert not (tmp_path / "run").exists()
-
-
-def write_certificates(folder: Path, *names: str) -> None:
-    """Write a new CA's ``ca.crt``, and ``<name>.crt`` and ``<name>.key`` that it issued."""
-    folder.mkdir()
-    ca_key = ec.generate_private_key(ec.SECP256R1())
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test CA")])
-    now = datetime.datetime.now(datetime.UTC)
-
-    def sign(name: x509.Name, key: ec.EllipticCurvePrivateKey, is_ca: bool) -> bytes:
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(name)
-            .issuer_name(ca_name)
-            .public_key(key.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(now - datetime.timedelta(hours=1))
-            .not_valid_after(now + datetime.timedelta(hours=1))
-            .add_extension(x509.BasicConstraints(ca=is_ca, path_length=None), critical=True)
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False
-            )
-        )
-        return builder.sign(ca_key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
-
-    (folder / "ca.crt").write_bytes(sign(ca_name, ca_key, is_ca=True))
-    for name in names:
-        key = ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        (folder / f"{name}.crt").write_bytes(sign(subject, key, is_ca=False))
-        (folder / f"{name}.key").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
