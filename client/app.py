@@ -6,7 +6,7 @@ from collections.abc import Callable
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.dataset import Source, describe, load, source
+from client.dataset import Source, called, describe, load, source
 from client.engine import to_engine
 from client.problem import Problem
 from client.solvers import SOLVERS
@@ -37,14 +37,17 @@ class Unprepared(Exception):
 
 
 def replying(handler: Callable[[Message, Context], RecordDict]) -> Callable[[Message, Context], Message]:
-    """Turn a handler's records into a reply, and what a person can fix into an error reply of one line."""
+    """Turn a handler's records into a reply, and what a person can fix into an error reply of one line.
+
+    The line says whose it is: over some transports only the client knows its name before the handshake.
+    """
 
     @functools.wraps(handler)
     def reply(message: Message, context: Context) -> Message:
         try:
             return Message(handler(message, context), reply_to=message)
         except UserError as error:
-            return Message(Error(USER_ERROR, str(error)), reply_to=message)
+            return Message(Error(USER_ERROR, f"{called(context)}: {error}"), reply_to=message)
         except Unprepared:
             return Message(Error(UNPREPARED, "not prepared"), reply_to=message)
 

@@ -35,6 +35,14 @@ def source(context: Context) -> Source:
     return source_of(context.node_config, context.run_config)
 
 
+def called(context: Context) -> str:
+    """Return what the client is called, if only by its number."""
+    try:
+        return source(context).name
+    except UserError:
+        return str(context.node_config.get("name") or f"node {context.node_id}")
+
+
 def source_of(node: UserConfig, run_config: UserConfig | None = None) -> Source:
     """Find the data of a node config; a partition needs the run config too."""
     if "data" in node:
@@ -46,6 +54,12 @@ def source_of(node: UserConfig, run_config: UserConfig | None = None) -> Source:
         config = Config.of(run_config or {})
         partition = int(node["partition-id"])
         names = virtual.names(config)
+        partitions = int(node.get("num-partitions", len(names)))
+        if partitions != len(names):
+            raise UserError(
+                f"num-partitions = {partitions}, but the data are dealt to {len(names)} clients; "
+                "start as many nodes as there are clients"
+            )
         if partition >= len(names):
             raise UserError(f"there is no partition {partition}: the data are dealt to {len(names)} clients")
         return Source(names[partition], "", "", config, partition)

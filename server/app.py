@@ -1,12 +1,13 @@
 """The ServerApp: configuration, handshake, rounds, results."""
 
+import logging
 import time
 from logging import INFO
 from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Context
-from flwr.common.logger import log
+from flwr.common.logger import FLOWER_LOGGER, log
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
@@ -17,9 +18,17 @@ from common.federation import Federation
 from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
+from server.grids import StandaloneGrid
 from server.grids.in_process import InProcessGrid
+from server.grids.polling import PollingGrid
 from server.handshake import handshake
-from server.inputs import find_reference, held_out_accuracy, initial_weights, wait_for_nodes
+from server.inputs import (
+    find_reference,
+    held_out_accuracy,
+    initial_weights,
+    simulated_nodes,
+    wait_for_nodes,
+)
 from server.monitor import HEADER, Monitor, Row, StopAtCertifiedAngle, conclusion, line
 from server.results import RunDirectory, check_out
 from strategies import LocalGD, LocalSolveStrategy, ModifiedLocalGD
@@ -36,10 +45,18 @@ app = ServerApp()
 @app.main()
 def main(grid: Grid, context: Context) -> None:
     """Run the federation that the run config describes, over whichever grid."""
+    if not isinstance(grid, StandaloneGrid):
+        log_user_errors_as_lines()
+        grid = PollingGrid(grid)
     config = Config.of(context.run_config)
     check_out(config)
-    all_here = isinstance(grid, InProcessGrid)
-    nodes = wait_for_nodes(grid, virtual.count(config) if all_here else config.clients, config)
+    in_process = isinstance(grid, InProcessGrid)
+    if simulated := isinstance(grid, PollingGrid) and grid.simulated:
+        nodes = simulated_nodes(grid, config)
+    else:
+        nodes = wait_for_nodes(grid, virtual.count(config) if in_process else config.clients, config)
+    # A simulation's clients may run on other machines: only a named data set is sure to be here too.
+    all_here = in_process or (simulated and config.dataset != "file")
     settings = solver_settings(config)
     federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
     rates = check_rates(federation.settings(settings))
@@ -48,6 +65,8 @@ def main(grid: Grid, context: Context) -> None:
     reference = find_reference(config, federation, all_here)
 
     directory = RunDirectory(config)
+    if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in
+        log(INFO, "the results go to %s", directory.path.absolute())
     directory.write_handshake(federation, rates)
     log(INFO, "%s", describe(config, federation, rates, reference))
     log(INFO, HEADER)
@@ -85,6 +104,27 @@ def main(grid: Grid, context: Context) -> None:
     directory.write_summary(summary(config, monitor, strategy.stopped_by, began))
     last = monitor.rows[-1]
     log(INFO, "after round %d: %s; results in %s", last["round"], conclusion(last), directory.path)
+
+
+def log_user_errors_as_lines() -> None:
+    """Let Flower log an error that a person can mend as one line, without the traceback.
+
+    Flower logs whatever ends a ServerApp with its traceback.  It has to be an exception all the same: after
+    a `SystemExit` a simulation counts as completed.
+    """
+    if not any(isinstance(old, OneLine) for old in FLOWER_LOGGER.filters):
+        FLOWER_LOGGER.addFilter(OneLine())
+
+
+class OneLine(logging.Filter):
+    """Turn the record of a `LocalGDError` into its one line."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Let every record pass."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, LocalGDError):
+            record.msg, record.args, record.exc_info = str(error), (), None
+        return True
 
 
 def solver_settings(config: Config) -> SolverSettings:

@@ -140,7 +140,7 @@ def _ask(
     for node, reply in replies.items():
         if reply.has_error():
             if reply.error.code == USER_ERROR:
-                raise UserError(f"{names[node]}: {reply.error.reason}")
+                raise UserError(reply.error.reason)  # it says whose it is
             raise RunError(f"{names[node]} failed in the handshake: {reply.error.reason}")
     silent = [name for node, name in names.items() if node not in replies]
     if silent:

@@ -35,14 +35,44 @@ def wait_for_nodes(grid: Grid, wanted: int, config: Config) -> list[int]:
     while len(nodes := sorted(grid.get_node_ids())) < wanted and time.monotonic() < deadline:
         if len(nodes) != seen:
             seen = len(nodes)
-            log(INFO, "waiting for clients: %d of %d are here", seen, wanted)
-        time.sleep(0.05)
+            log(
+                INFO,
+                "waiting for clients, at most %g s (join-timeout): %d of %d are here",
+                config.join_timeout,
+                seen,
+                wanted,
+            )
+        time.sleep(0.1)
     if len(nodes) < min(config.min_clients, wanted):
         raise RunError(
             f"only {len(nodes)} of {wanted} clients came within join-timeout = {config.join_timeout:g} s; "
-            f"at least min-clients = {config.min_clients} are needed"
+            f"at least min-clients = {config.min_clients} are needed: start more, or lower clients"
         )
     return nodes[:wanted]
+
+
+def simulated_nodes(grid: Grid, config: Config) -> list[int]:
+    """Return the nodes of a simulation once all are registered: exactly one for every virtual client.
+
+    Raises
+    ------
+    UserError
+        When there are more or fewer of them than clients.
+    """
+    deadline, before = time.monotonic() + config.join_timeout, 0
+    while len(nodes := sorted(grid.get_node_ids())) != before or not nodes:
+        if time.monotonic() > deadline:
+            raise RunError(f"the simulation has not started within join-timeout = {config.join_timeout:g} s")
+        before = len(nodes)
+        time.sleep(0.25)  # Flower registers them one after the other, in no time
+    wanted = virtual.count(config)
+    if len(nodes) != wanted:
+        clients = f"data-dir = '{config.data_dir}' has files for" if config.dataset == "file" else "clients ="
+        raise UserError(
+            f"the simulation has num-supernodes = {len(nodes)}, but {clients} {wanted}; make them equal, "
+            f"such as with --federation-config 'num-supernodes={wanted}'"
+        )
+    return nodes
 
 
 def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vector], float] | None:

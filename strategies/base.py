@@ -255,7 +255,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             name = self._name(node)
             if reply.has_error():
                 if reply.error.code == USER_ERROR:
-                    raise UserError(f"{name}: {reply.error.reason}")
+                    raise UserError(reply.error.reason)
                 raise RunError(f"round {number}: {name} failed: {reply.error.reason}")
             try:
                 answer = unpack_answer(reply.content, shape)
