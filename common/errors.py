@@ -19,3 +19,9 @@ class RunError(LocalGDError):
 
 class NotSeparable(RunError):
     """The data are proved not to be linearly separable, so no max-margin model exists."""
+
+
+def last_line(text: str) -> str:
+    """Return what another process's error says in one line: the last one of a traceback."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1].removesuffix("'>") if len(lines) > 1 else text

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -53,6 +54,9 @@ InsecureNetwork = Annotated[
         "can join, and whoever is on the way can read and change everything.",
     ),
 ]
+
+
+Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=1, help="A run that takes longer is stopped.")]
 
 
 def main() -> None:
@@ -165,6 +169,34 @@ def join(
         report=_say,
     )
     _say("done: the federation has ended")
+
+
+@app.command()
+def simulate(
+    config_file: ConfigFile, override: Overrides = None, out: Out = None, timeout: Timeout = 3600.0
+) -> None:
+    """Run a federation in Flower's simulation (Ray), one virtual node per client."""
+    config = Config.of(_with_out(configuration.read(config_file, override or ()), out))
+    from localgd.submission import simulate as simulate_federation
+
+    _stop_on_sigterm()
+    simulate_federation(config, timeout, _say)
+
+
+@app.command()
+def submit(
+    config_file: ConfigFile,
+    connection: Annotated[str, typer.Argument(metavar="CONNECTION", help="A SuperLink that flwr knows.")],
+    override: Overrides = None,
+    timeout: Timeout = 3600.0,
+) -> None:
+    """Run a federation on a SuperLink, whose SuperNodes bring their own data, and wait for its end."""
+    values = configuration.read(config_file, override or ())
+    values.setdefault("dataset", "file")  # the nodes bring their own data
+    from localgd.submission import submit as submit_federation
+
+    _stop_on_sigterm()
+    submit_federation(Config.of(values), connection, timeout, _say)
 
 
 @app.command()
@@ -302,6 +334,11 @@ def _log_plainly() -> None:
     handler.setLevel(logging.INFO)
     FLOWER_LOGGER.addHandler(handler)
     FLOWER_LOGGER.propagate = False
+
+
+def _stop_on_sigterm() -> None:
+    """Let a request to end unwind this process, so that what it has started ends with it."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
 
 
 def _say(text: str) -> None:

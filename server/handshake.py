@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
-from common.errors import RunError, UserError
+from common.errors import RunError, UserError, last_line
 from common.federation import Client, Federation
 from common.messages import (
     DESCRIBE,
@@ -141,7 +141,8 @@ def _ask(
         if reply.has_error():
             if reply.error.code == USER_ERROR:
                 raise UserError(reply.error.reason)  # it says whose it is
-            raise RunError(f"{names[node]} failed in the handshake: {reply.error.reason}")
+            reason = last_line(str(reply.error.reason))
+            raise RunError(f"{names[node]} failed in the handshake: {reason}; its own log says more")
     silent = [name for node, name in names.items() if node not in replies]
     if silent:
         raise RunError(f"no answer within {timeout:g} s in the handshake from {_some(silent)}")

@@ -26,7 +26,7 @@ class RunDirectory:
     """
 
     def __init__(self, config: Config) -> None:
-        self.path = Path(config.out) if config.out else _fresh(Path("runs"), config.strategy)
+        self.path = Path(config.out) if config.out else fresh(Path("runs"), config.strategy)
         check_out(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def versions() -> dict[str, str]:
     return found
 
 
-def _fresh(parent: Path, strategy: str) -> Path:
+def fresh(parent: Path, strategy: str) -> Path:
     """Return a directory name that is not taken."""
     stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}"
     path, k = parent / stem, 1

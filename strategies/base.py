@@ -14,7 +14,7 @@ from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
-from common.errors import NotSeparable, RunError, UserError
+from common.errors import NotSeparable, RunError, UserError, last_line
 from common.federation import Federation
 from common.messages import (
     EVALUATE,
@@ -256,7 +256,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             if reply.has_error():
                 if reply.error.code == USER_ERROR:
                     raise UserError(reply.error.reason)
-                raise RunError(f"round {number}: {name} failed: {reply.error.reason}")
+                reason = last_line(str(reply.error.reason))
+                raise RunError(f"round {number}: {name} failed: {reason}; its own log says more")
             try:
                 answer = unpack_answer(reply.content, shape)
                 if len(answer.solutions) != owed.pop(node):

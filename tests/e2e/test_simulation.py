@@ -1,0 +1,68 @@
+"""The same app in Flower's simulation."""
+
+import os
+import secrets
+import sys
+from pathlib import Path
+
+import pytest
+
+from common.config import Config
+from common.errors import RunError
+from localgd.processes import CONNECTION, marked
+from localgd.submission import submit
+from tests.e2e.flower import assert_same_weights, break_client, flower_processes, localgd, rows, set_keys
+
+pytest.importorskip("ray")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("flower"),
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(sys.platform == "win32", reason="Ray's simulation is experimental there"),
+]
+
+
+def simulate(tmp_path: Path, **keys) -> tuple[int, str, str]:
+    """Simulate a small federation and check that nothing is left of it."""
+    config = tmp_path / "config.toml"
+    config.write_text('solver = "projection"\ndataset = "synthetic"\n', encoding="utf-8")
+    mark = secrets.token_hex(8)
+    options = [*set_keys(**keys), "--out", tmp_path / "simulated", "--timeout", 200]
+    done = localgd("simulate", config, *options, env=os.environ | {"LOCALGD_MARK": mark}, timeout=250)
+    assert not marked(f"LOCALGD_MARK={mark}")
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_weights_are_those_of_one_process(tmp_path: Path) -> None:
+    code, said, complaint = simulate(tmp_path, num_server_rounds=20)
+    assert code == 0, said + complaint
+    *_, last = rows(tmp_path / "simulated")
+    assert last["round"] == 20
+    assert last["true_angle_deg"] <= last["certified_angle_deg"]
+    config = Config(
+        solver="projection", dataset="synthetic", num_server_rounds=20, out=str(tmp_path / "one-process")
+    )
+    assert_same_weights(tmp_path / "simulated", config)
+
+
+def test_a_hundred_clients(tmp_path: Path) -> None:
+    keys = {"clients": 100, "min_shard": 1, "partition": "iid", "num_server_rounds": 2}
+    code, said, complaint = simulate(tmp_path, **keys)
+    assert code == 0, said + complaint
+    assert [row["clients"] for row in rows(tmp_path / "simulated")] == [100, 100]
+
+
+def test_mistakes_end_the_run_with_one_line(tmp_path: Path, monkeypatch) -> None:
+    config = Config(solver="projection", dataset="synthetic", out=str(tmp_path / "wrong-size"))
+    lines: list[str] = []
+    with flower_processes() as processes:
+        processes.superlink(simulation=True)
+        with pytest.raises(RunError, match=r"num-supernodes = 4, but clients = 6; .*'num-supernodes=6'"):
+            submit(config, CONNECTION, 120, lines.append, "num-supernodes=4", processes.environment)
+        assert not [line for line in lines if "Traceback" in line]
+        assert not (tmp_path / "wrong-size").exists()
+
+        break_client(monkeypatch, "client-4")
+        size = "num-supernodes=6 client-resources-num-cpus=1"
+        with pytest.raises(RunError, match=r"round 1: client-4 failed: .*no luck; its own log"):
+            submit(config, CONNECTION, 120, lines.append, size, processes.environment)
