@@ -5,6 +5,7 @@ PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+RAY     := $(VENV)/.simulation
 CONFIG  ?= examples/tissue.toml
 WORKERS ?= 2
 
@@ -18,7 +19,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint types format clean
+.PHONY: help install run simulate test lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,7 +40,14 @@ $(STAMP): pyproject.toml constraints.txt
 run: $(STAMP) ## train on real data in this process and say where the report is (CONFIG=… ARGS='-c key=value')
 	$(BIN)/localgd run $(CONFIG) $(ARGS)
 
-test: lint types ## lint, types, rules of dependence and all tests with coverage (ARGS='-k name')
+$(RAY): $(STAMP)
+	$(BIN)/python -m pip install -c constraints.txt -e '.[simulation]'
+	@touch $@
+
+simulate: $(RAY) ## the same in Flower's simulation, one virtual node per client (CONFIG=… ARGS='-c key=value')
+	$(BIN)/localgd simulate $(CONFIG) $(ARGS)
+
+test: lint types $(RAY) ## lint, types, rules of dependence and all tests with coverage (ARGS='-k name')
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov $(ARGS)
 
 lint: $(STAMP) ## ruff, and the rules of dependence between the packages

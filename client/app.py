@@ -8,7 +8,7 @@ from flwr.clientapp import ClientApp
 
 from client.dataset import Source, called, describe, load, source
 from client.engine import to_engine
-from client.problem import Problem
+from client.problem import Problem, Problems
 from client.solvers import SOLVERS
 from common.errors import UserError
 from common.losses import LOSSES
@@ -28,8 +28,8 @@ from common.solution import Answer, SolverSettings
 
 app = ClientApp()
 
-PROBLEMS_KEPT = 1024
-"""How many problems stay in memory: one for a device, one for each virtual client of this process."""
+PROBLEM_BYTES_KEPT = 2**30
+"""How much stays in memory from one message to the next: a device's problem, or many virtual clients'."""
 
 
 class Unprepared(Exception):
@@ -115,14 +115,12 @@ def answer(message: Message, context: Context, solving: bool) -> RecordDict:
 def find_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
     """Return the client's problem: made once per process and preparation, then kept in memory."""
     key = (where, settings.preparation, settings.loss, settings.engine, settings.device)
-    problem = _problems.get(key)
+    problem = _problems.find(key)
     if problem is None or problem.norm not in (1.0, settings.norm):
         problem = _make_problem(where, context, settings)
     if problem.norm != settings.norm:
         problem = problem.divided(settings.norm)
-    _problems[key] = problem
-    while len(_problems) > PROBLEMS_KEPT:
-        del _problems[next(iter(_problems))]
+    _problems.keep(key, problem)
     return problem
 
 
@@ -147,4 +145,4 @@ def _preparation(where: Source, context: Context, settings: SolverSettings) -> P
     raise UserError(f"{where.name}: without a handshake labels must be -1 and 1, or 0 and 1")
 
 
-_problems: dict[tuple[Source, str, str, str, str], Problem] = {}
+_problems = Problems(PROBLEM_BYTES_KEPT)

@@ -1,6 +1,7 @@
 """A client's share of the problem: signed rows and loss, with what can be computed once and for all."""
 
 import math
+from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
@@ -84,3 +85,34 @@ class Problem:
             errors=int(xp.count_nonzero(margins <= 0)),
             count=self.count,
         )
+
+
+class Problems:
+    """Problems in memory, the ones used last, up to a number of bytes; the newest is kept in any case.
+
+    A simulation's worker is given any virtual client's message, so it may come to hold all of them.
+    """
+
+    def __init__(self, most_bytes: int) -> None:
+        self.most_bytes = most_bytes
+        self._problems: dict[Hashable, Problem] = {}
+        self._bytes = 0
+
+    def find(self, key: Hashable) -> Problem | None:
+        """Return a problem, if it is still here."""
+        return self._problems.get(key)
+
+    def keep(self, key: Hashable, problem: Problem) -> None:
+        """Keep a problem as the one used last, and drop the others that there is no room for any more."""
+        if old := self._problems.pop(key, None):
+            self._bytes -= _bytes(old)
+        self._problems[key] = problem
+        self._bytes += _bytes(problem)
+        while self._bytes > self.most_bytes and len(self._problems) > 1:
+            oldest = next(iter(self._problems))
+            self._bytes -= _bytes(self._problems.pop(oldest))
+
+
+def _bytes(problem: Problem) -> int:
+    """Return the size of a problem's rows and of the Gram matrix that it may come to hold."""
+    return int(8 * problem.count * (problem.dimension + problem.count))
