@@ -103,5 +103,5 @@ class PollingGrid(Grid):
 
 def _refused(message: Message) -> Message:
     """Return an error reply to a message that the grid did not take."""
-    reason = "the SuperLink took no message for it: it is not connected any more"
+    reason = "the SuperLink took no message for it: it is not connected any more, or the message is too large"
     return Message(Error(ErrorCode.NODE_UNAVAILABLE, reason), reply_to=message)

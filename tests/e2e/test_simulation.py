@@ -2,6 +2,8 @@
 
 import os
 import secrets
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -50,6 +52,24 @@ def test_a_hundred_clients(tmp_path: Path) -> None:
     code, said, complaint = simulate(tmp_path, **keys)
     assert code == 0, said + complaint
     assert [row["clients"] for row in rows(tmp_path / "simulated")] == [100, 100]
+
+
+def test_a_request_to_end_leaves_nothing_either(tmp_path: Path) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text('solver = "projection"\ndataset = "synthetic"\n', encoding="utf-8")
+    mark = secrets.token_hex(8)
+    command = [sys.executable, "-m", "localgd", "simulate", config, "-c", "num-server-rounds=100000"]
+    with subprocess.Popen(
+        [*map(str, command), "--out", str(tmp_path / "simulated")],
+        env=os.environ | {"LOCALGD_MARK": mark},
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        assert any("the results go to" in line for line in process.stdout)
+        process.terminate()
+        assert process.wait(60) == 128 + signal.SIGTERM
+    assert not marked(f"LOCALGD_MARK={mark}")
 
 
 def test_mistakes_end_the_run_with_one_line(tmp_path: Path, monkeypatch) -> None:
