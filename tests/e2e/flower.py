@@ -1,12 +1,14 @@
 """What the tests of Flower's two engines share: runs, their results, and that nothing is left of them."""
 
 import contextlib
+import fcntl
 import json
 import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,22 @@ from localgd.federations import run_in_process
 from localgd.processes import FlowerProcesses, marked
 
 
+def plain_environment(environment: Mapping[str, str] = os.environ, **more: str) -> dict[str, str]:
+    """Return an environment in which processes are not measured.
+
+    Coverage drops from `sys.modules` what other threads import while it looks for the measured packages,
+    and Flower's processes import the app in threads.
+    """
+    return {key: value for key, value in environment.items() if not key.startswith("COVERAGE_")} | more
+
+
 def localgd(
     *arguments: object, env: dict[str, str], timeout: float = 160
 ) -> subprocess.CompletedProcess[str]:
     """Run the command; it has to end in time."""
     return subprocess.run(
         [sys.executable, "-m", "localgd", *map(str, arguments)],
-        env=env,
+        env=plain_environment(env),
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -59,9 +70,18 @@ def assert_same_weights(directory: Path, config: Config) -> None:
 
 
 @contextlib.contextmanager
+def alone() -> Iterator[None]:
+    """Wait until no other test worker runs Flower's processes: together they are too much for two cores."""
+    with open(Path(tempfile.gettempdir()) / f"localgd-tests-{os.getuid()}.lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
 def flower_processes() -> Iterator[FlowerProcesses]:
     """Start Flower processes, and check at the end that neither they nor their ports are left."""
     with FlowerProcesses() as processes:
+        processes.environment = plain_environment(processes.environment)
         yield processes
     if os.path.isdir("/proc/self"):
         assert not marked(f"RAY_TMPDIR={processes.home}")

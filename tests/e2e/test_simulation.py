@@ -1,10 +1,10 @@
 """The same app in Flower's simulation."""
 
-import os
 import secrets
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,15 +13,30 @@ from common.config import Config
 from common.errors import RunError
 from localgd.processes import CONNECTION, marked
 from localgd.submission import submit
-from tests.e2e.flower import assert_same_weights, break_client, flower_processes, localgd, rows, set_keys
+from tests.e2e.flower import (
+    alone,
+    assert_same_weights,
+    break_client,
+    flower_processes,
+    localgd,
+    plain_environment,
+    rows,
+    set_keys,
+)
 
 pytest.importorskip("ray")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.xdist_group("flower"),
-    pytest.mark.timeout(300),
+    pytest.mark.timeout(600),
     pytest.mark.skipif(sys.platform == "win32", reason="Ray's simulation is experimental there"),
 ]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flower_alone() -> Iterator[None]:
+    with alone():
+        yield
 
 
 def simulate(tmp_path: Path, **keys) -> tuple[int, str, str]:
@@ -30,7 +45,7 @@ def simulate(tmp_path: Path, **keys) -> tuple[int, str, str]:
     config.write_text('solver = "projection"\ndataset = "synthetic"\n', encoding="utf-8")
     mark = secrets.token_hex(8)
     options = [*set_keys(**keys), "--out", tmp_path / "simulated", "--timeout", 200]
-    done = localgd("simulate", config, *options, env=os.environ | {"LOCALGD_MARK": mark}, timeout=250)
+    done = localgd("simulate", config, *options, env=plain_environment(LOCALGD_MARK=mark), timeout=250)
     assert not marked(f"LOCALGD_MARK={mark}")
     return done.returncode, done.stdout, done.stderr
 
@@ -61,7 +76,7 @@ def test_a_request_to_end_leaves_nothing_either(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "localgd", "simulate", config, "-c", "num-server-rounds=100000"]
     with subprocess.Popen(
         [*map(str, command), "--out", str(tmp_path / "simulated")],
-        env=os.environ | {"LOCALGD_MARK": mark},
+        env=plain_environment(LOCALGD_MARK=mark),
         stdout=subprocess.PIPE,
         text=True,
     ) as process:

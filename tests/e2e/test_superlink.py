@@ -12,9 +12,23 @@ from common.config import Config
 from common.errors import RunError
 from localgd.processes import CONNECTION, FlowerProcesses
 from localgd.submission import submit
-from tests.e2e.flower import assert_same_weights, break_client, flower_processes, localgd, rows, set_keys
+from tests.e2e.flower import (
+    alone,
+    assert_same_weights,
+    break_client,
+    flower_processes,
+    localgd,
+    rows,
+    set_keys,
+)
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("flower"), pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def flower_alone() -> Iterator[None]:
+    with alone():
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +45,7 @@ def shards(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def link(shards: Path) -> Iterator[FlowerProcesses]:
+def link(shards: Path, flower_alone: None) -> Iterator[FlowerProcesses]:
     """A SuperLink with three SuperNodes."""
     with flower_processes() as processes:
         processes.superlink()
