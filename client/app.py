@@ -100,9 +100,7 @@ def answer(message: Message, context: Context, solving: bool) -> RecordDict:
     where = source(context)
     problem = find_problem(where, context, settings)
     if weights.shape != (problem.dimension,):
-        raise UserError(
-            f"the model has shape {weights.shape}, the rows of {where.name} ({problem.dimension},)"
-        )
+        raise UserError(f"the model has shape {weights.shape}, the rows ({problem.dimension},)")
     move = functools.partial(to_engine, engine=settings.engine, device=settings.device)
     solve, (rate, decay) = SOLVERS[settings.solver], settings.rates(problem.beta)
     solutions = tuple(
@@ -142,7 +140,7 @@ def _preparation(where: Source, context: Context, settings: SolverSettings) -> P
     for classes in (("-1", "1"), ("0", "1")):
         if set(data.y.tolist()) <= set(classes):
             return Preparation(Scaling.identity(data.X.shape[1], intercept=False), classes, settings.loss)
-    raise UserError(f"{where.name}: without a handshake labels must be -1 and 1, or 0 and 1")
+    raise UserError("without a handshake labels must be -1 and 1, or 0 and 1")
 
 
 _problems = Problems(PROBLEM_BYTES_KEPT)

@@ -115,4 +115,4 @@ class Problems:
 
 def _bytes(problem: Problem) -> int:
     """Return the size of a problem's rows and of the Gram matrix that it may come to hold."""
-    return int(8 * problem.count * (problem.dimension + problem.count))
+    return int(8 * (problem.size + problem.count**2))

@@ -255,7 +255,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             name = self._name(node)
             if reply.has_error():
                 if reply.error.code == USER_ERROR:
-                    raise UserError(reply.error.reason)
+                    raise UserError(reply.error.reason)  # it says whose it is
                 reason = last_line(str(reply.error.reason))
                 raise RunError(f"round {number}: {name} failed: {reason}; its own log says more")
             try:

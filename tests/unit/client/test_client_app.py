@@ -5,6 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
 from client import app as module
+from client.problem import Problems
 from common.messages import (
     DESCRIBE,
     EVALUATE,
@@ -139,7 +140,7 @@ def test_other_labels_need_a_handshake(tmp_path: Path) -> None:
 
 def test_a_model_of_another_shape(grid: InProcessGrid) -> None:
     error = error_of(ask(grid, TRAIN, work([0.0, 0.0, 0.0])))
-    assert (error.code, error.reason) == (USER_ERROR, "the model has shape (3,), the rows of client-0 (2,)")
+    assert (error.code, error.reason) == (USER_ERROR, "client-0: the model has shape (3,), the rows (2,)")
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
@@ -167,19 +168,20 @@ def test_a_fresh_process_takes_up_the_preparation_that_its_state_kept(
         np.zeros(3), preparation=PREPARATION.fingerprint, norm=1.5, local_steps=50, learning_rate=1.0
     )
     before = answered(ask(grid, TRAIN, content), 3)
-    monkeypatch.setattr(module, "_problems", {})
+    monkeypatch.setattr(module, "_problems", Problems(most_bytes=2**30))
     after = answered(ask(grid, TRAIN, content), 3)
     np.testing.assert_array_equal(after.solutions[0].displacement, before.solutions[0].displacement)
     assert after.solutions[0].dual_mass == before.solutions[0].dual_mass
 
 
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PROBLEMS_KEPT", 2)
-    monkeypatch.setattr(module, "_problems", {})
     grid = grid_of(tmp_path, [SHARD] * 4)
+    count, dimension = np.shape(SHARD[0])
+    kept = Problems(most_bytes=2 * 8 * (count * dimension + count**2))  # room for two
+    monkeypatch.setattr(module, "_problems", kept)
     arrays = ArrayRecord({"weights": Array(np.zeros(2))})
     for _ in range(2):
         content = pack_work(arrays, (), SolverSettings())
         replies = grid.send_and_receive([Message(content, node, TRAIN) for node in grid.get_node_ids()])
         assert not any(reply.has_error() for reply in replies)
-        assert len(module._problems) == 2
+        assert len(kept._problems) == 2

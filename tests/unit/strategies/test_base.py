@@ -9,6 +9,7 @@ from flwr.serverapp.strategy import Strategy
 
 from client import app as client_module
 from client.app import app as client_app
+from client.problem import Problems
 from common.errors import NotSeparable, RunError, UserError
 from common.federation import Federation
 from common.messages import TRAIN
@@ -266,8 +267,8 @@ def test_a_missing_answer_in_flowers_own_loop_is_noticed_too(grid: InProcessGrid
 @pytest.mark.parametrize(
     ("code", "kind", "text"),
     [
-        (1000, UserError, "client-1: the disk is on fire"),
-        (3, RunError, "round 1: client-1 failed: the disk is on fire"),
+        (1000, UserError, "the disk is on fire"),  # the ClientApp puts its name before it
+        (3, RunError, "round 1: client-1 failed: the disk is on fire; its own log says more"),
     ],
 )
 def test_a_failed_client_is_named(code: int, kind: type[Exception], text: str, grid: InProcessGrid) -> None:
@@ -301,7 +302,7 @@ class Restart(Callback):
 
     def combined(self, number: int, weights: np.ndarray, answers: Sequence[Answer], costs: Costs) -> None:
         if number == self.number:
-            client_module._problems.clear()
+            client_module._problems = Problems(most_bytes=2**30)
             for node in self.nodes:
                 self.grid._contexts[node].state = RecordDict()
 
