@@ -3,10 +3,8 @@
 import contextlib
 import logging
 import os
-import shutil
 import signal
 import sys
-import tempfile
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -216,31 +214,9 @@ def shard(
     """Write each client's private file of a named data set, and the held-out rows."""
     values: dict[str, Value] = {"dataset": dataset, "clients": clients, "partition": partition}
     config = Config.of(values | {"alpha": alpha, "seed": seed, "test-fraction": test_fraction})
-    if config.dataset == "file":
-        raise UserError("shard takes a named data set, not 'file'")
-    if out.exists():
-        raise UserError(f"--out {out} exists already; name a new directory")
-    from common import datafiles, virtual
+    from localgd.shards import write_shards
 
-    parts = {name: virtual.shard(config, k) for k, name in enumerate(virtual.names(config))}
-    test = virtual.held_out(config)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}."))
-        try:
-            for name, part in (parts | ({"test": test} if test else {})).items():
-                datafiles.write(unfinished / f"{name}.npz", part)
-            unfinished.chmod(0o755)
-            unfinished.rename(out)
-        except BaseException:
-            shutil.rmtree(unfinished)
-            raise
-    except OSError as error:
-        raise UserError(f"cannot write to {out}: {error.strerror}") from None
-    held_out = f" and {len(test.y)} held-out rows" if test else ""
-    typer.echo(
-        f"{out}: {clients} clients with {', '.join(str(len(p.y)) for p in parts.values())} rows{held_out}"
-    )
+    _say(write_shards(config, out))
 
 
 @app.command()
