@@ -9,7 +9,7 @@ from flwr.clientapp import ClientApp
 from client.dataset import Source, called, describe, load, source
 from client.engine import to_engine
 from client.problem import Problem, Problems
-from client.solvers import SOLVERS
+from client.solvers import SOLVERS, project
 from common.errors import UserError
 from common.losses import LOSSES
 from common.messages import (
@@ -103,6 +103,8 @@ def answer(message: Message, context: Context, solving: bool) -> RecordDict:
         raise UserError(f"the model has shape {weights.shape}, the rows ({problem.dimension},)")
     move = functools.partial(to_engine, engine=settings.engine, device=settings.device)
     solve, (rate, decay) = SOLVERS[settings.solver], settings.rates(problem.beta)
+    if settings.cuts > 1:
+        solve = functools.partial(project, cuts=settings.cuts)
     solutions = tuple(
         solve(problem, move(centre), settings.local_steps, rate, decay)
         for centre in (centres if solving else ())

@@ -16,6 +16,8 @@ Value = str | int | float | bool
 SOLVERS = {
     "local-gd": ("gradient", "projection"),
     "modified-local-gd": ("proximal", "projection"),
+    "cutting-plane": ("projection",),
+    "consensus": ("projection",),
 }
 """The solvers each strategy works with; the first is its default."""
 
@@ -113,6 +115,7 @@ class Config:
     init: str = key("", TEXT)
     intercept: bool = key(True, BOOLEAN)
     scale: str = key("standard", one_of("none", "max-norm", "standard"))
+    cuts: int = key(4, integer(1))
     reference: str = key("auto", TEXT)
     stop_at_certified_angle: float = key(0.0, number("degrees >= 0 and < 90", lambda x: 0 <= x < 90))
     round_timeout: float = key(600.0, number("seconds > 0", lambda x: x > 0))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.scaling import ColumnStatistics, Scaling
-from common.solution import Answer, LocalSolution, Measures, SolverSettings
+from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 
 Vector = NDArray[np.float64]
 
@@ -177,32 +177,42 @@ def unpack_prepared(content: RecordDict) -> tuple[str, float, float]:
 
 
 def pack_work(arrays: ArrayRecord, centres: tuple[Vector, ...], settings: SolverSettings) -> RecordDict:
-    """Ask for a local solve from each centre; no centres at all means from the weights themselves."""
-    record = ArrayRecord(dict(arrays))
+    """Ask for a local solve from each centre; a centre that is the weights themselves is not sent twice."""
+    record, weights = ArrayRecord(dict(arrays)), arrays["weights"].numpy()
+    keys = []
     for k, centre in enumerate(centres):
-        record[f"centre-{k}"] = Array(np.asarray(centre, np.float64))
-    return RecordDict({"arrays": record, "config": ConfigRecord(dataclasses.asdict(settings))})
+        keys.append("weights" if np.array_equal(centre, weights) else f"centre-{k}")
+        if keys[-1] != "weights":
+            record[keys[-1]] = Array(np.asarray(centre, np.float64))
+    return RecordDict(
+        {
+            "arrays": record,
+            "config": ConfigRecord(dataclasses.asdict(settings)),
+            "centres": ConfigRecord({"keys": keys}),
+        }
+    )
 
 
 def unpack_work(content: RecordDict) -> tuple[Vector, tuple[Vector, ...], SolverSettings]:
-    """Return the weights, the centres (the weights themselves when none were sent) and the settings."""
-    arrays = content.array_records["arrays"]
-    weights = arrays["weights"].numpy()
-    centres = tuple(arrays[f"centre-{k}"].numpy() for k in range(len(arrays) - 1)) or (weights,)
-    return weights, centres, SolverSettings(**content.config_records["config"])  # type: ignore[arg-type]
+    """Return the weights, the centres and the settings."""
+    arrays, configs = content.array_records["arrays"], content.config_records
+    centres = tuple(arrays[str(key)].numpy() for key in configs["centres"]["keys"])  # type: ignore[union-attr]
+    return arrays["weights"].numpy(), centres, SolverSettings(**configs["config"])  # type: ignore[arg-type]
 
 
 def pack_answer(answer: Answer) -> RecordDict:
     """Pack a client's solutions and what it measured of the weights it received."""
     measures, solutions = answer.measures, answer.solutions
-    arrays = ArrayRecord({f"displacement-{k}": Array(s.displacement) for k, s in enumerate(solutions)})
+    parts = [part for solution in solutions for part in solution.parts]
+    arrays = ArrayRecord({f"displacement-{k}": Array(part.displacement) for k, part in enumerate(parts)})
     metrics = MetricRecord(
         {
             "loss": measures.loss,
             "margin": measures.margin,
             "errors": measures.errors,
             "num-examples": measures.count,
-            "dual-mass": [s.dual_mass for s in solutions],
+            "dual-mass": [part.dual_mass for part in parts],
+            "parts": [len(s.parts) for s in solutions],
             "active": [s.active for s in solutions],
             "steps": [s.steps for s in solutions],
         }
@@ -224,9 +234,8 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
         content.metric_records["metrics"],
         content.config_records["config"],
     )
-    columns = (metrics["dual-mass"], metrics["active"], metrics["steps"], config["result"])
-    solutions = []
-    for k, (mass, active, steps, result) in enumerate(zip(*columns, strict=True)):  # type: ignore[arg-type]
+    parts = []
+    for k, mass in enumerate(metrics["dual-mass"]):  # type: ignore[arg-type]
         displacement = arrays[f"displacement-{k}"].numpy()
         if displacement.shape != shape:
             raise ValueError(f"its displacement has shape {displacement.shape}, the model {shape}")
@@ -234,7 +243,16 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
             raise ValueError("its displacement is not finite")
         if not (math.isfinite(mass) and mass >= 0):
             raise ValueError(f"its dual mass is {mass}, not a finite number >= 0")
-        solutions.append(LocalSolution(displacement, float(mass), int(active), int(steps), str(result)))
+        parts.append(Part(displacement, float(mass)))
+    columns = (metrics["parts"], metrics["active"], metrics["steps"], config["result"])
+    solutions, taken = [], 0
+    for said, active, steps, result in zip(*columns, strict=True):  # type: ignore[arg-type]
+        count = int(said)
+        own = tuple(parts[taken : taken + count])
+        if not (count >= 1 and len(own) == count):
+            raise ValueError(f"a solution of {count} parts, where {len(parts)} were sent in all")
+        solutions.append(LocalSolution(own, int(active), int(steps), str(result)))
+        taken += count
     measures = Measures(
         loss=float(metrics["loss"]),  # type: ignore[arg-type]
         margin=float(metrics["margin"]),  # type: ignore[arg-type]

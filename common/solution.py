@@ -22,6 +22,8 @@ class SolverSettings:
         ``"auto"``, ``"1/beta"`` or the step size itself; see `rates`.
     regularization
         ``λ/β`` of the ``proximal`` solver.
+    cuts
+        Into how many parts a projection's reply is dealt.
     beta
         The federation's smoothness ``β = max βᵢ``; 0 when nobody measured it, then each client uses its own.
     norm
@@ -37,6 +39,7 @@ class SolverSettings:
     regularization: float = 1e-4
     engine: str = "auto"
     device: str = "cpu"
+    cuts: int = 1
     beta: float = 0.0
     norm: float = 1.0
     preparation: str = ""
@@ -59,15 +62,25 @@ DEFAULTS = SolverSettings()
 
 
 @dataclass(frozen=True)
+class Part:
+    """A non-negative combination of a client's signed examples: ``Zᵀa`` and its mass ``1ᵀa``.
+
+    Every ``w`` with ``Z w ≥ 1`` satisfies ``displacement · w ≥ dual_mass``: a part is a cut.
+    """
+
+    displacement: Vector
+    dual_mass: float
+
+
+@dataclass(frozen=True)
 class LocalSolution:
     """The result of one local solve from one centre ``c``.
 
     Attributes
     ----------
-    displacement
-        ``w − c = Zᵀa``, formed in float64 from the final dual ``a ≥ 0``, in the shape of the model.
-    dual_mass
-        ``1ᵀa``.
+    parts
+        What ``w − c = Zᵀa`` is made of, formed in float64 from the final dual ``a ≥ 0``, in the shape of
+        the model.  One part, unless a strategy asks for more.
     active
         How many examples have ``a > 0``.
     steps
@@ -77,11 +90,21 @@ class LocalSolution:
         data are not separable; the displacement is then the Farkas vector's ``Zᵀa ≈ 0``).
     """
 
-    displacement: Vector
-    dual_mass: float
+    parts: tuple[Part, ...]
     active: int
     steps: int
     result: str = "solved"
+
+    @property
+    def displacement(self) -> Vector:
+        """``w − c``, the sum of the parts."""
+        first, *rest = (part.displacement for part in self.parts)
+        return sum(rest, first)
+
+    @property
+    def dual_mass(self) -> float:
+        """``1ᵀa``, the sum of the parts' masses."""
+        return sum(part.dual_mass for part in self.parts)
 
 
 @dataclass(frozen=True)

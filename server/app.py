@@ -31,12 +31,14 @@ from server.inputs import (
 )
 from server.monitor import HEADER, Monitor, Row, StopAtCertifiedAngle, conclusion, line
 from server.results import RunDirectory, check_out
-from strategies import LocalGD, LocalSolveStrategy, ModifiedLocalGD
+from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
 
 Vector = NDArray[np.float64]
 STRATEGIES: dict[str, type[LocalSolveStrategy[Any]]] = {
     "local-gd": LocalGD,
     "modified-local-gd": ModifiedLocalGD,
+    "cutting-plane": CuttingPlane,
+    "consensus": Consensus,
 }
 
 app = ServerApp()
@@ -137,6 +139,7 @@ def solver_settings(config: Config) -> SolverSettings:
         regularization=config.regularization,
         engine=config.engine,
         device=config.device,
+        cuts=config.cuts if config.strategy == "cutting-plane" else 1,
     )
 
 

@@ -86,8 +86,11 @@ class Monitor(Callback):
             self.best = certified, row, weights
         self.write(row)
 
-    def combined(self, number: int, weights: Vector, answers: Sequence[Answer], costs: Costs) -> None:
-        """Begin the row of a new model."""
+    def combined(
+        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+    ) -> None:
+        """Begin the row of a new model, which may be a proof of its own."""
+        self.certificate = self.certificate.add([weights], [dual_mass])
         before = np.zeros_like(weights) if self._previous is None else self._previous
         drifts = [angle(before + answer.solutions[0].displacement, weights) for answer in answers]
         self._begun = {

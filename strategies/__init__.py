@@ -1,7 +1,17 @@
 """The algorithms: each chooses centres and combines local solutions."""
 
 from strategies.base import Callback, Costs, LocalSolveStrategy
+from strategies.consensus import Consensus
+from strategies.cutting_plane import CuttingPlane
 from strategies.local_gd import LocalGD
 from strategies.modified_local_gd import ModifiedLocalGD
 
-__all__ = ["Callback", "Costs", "LocalGD", "LocalSolveStrategy", "ModifiedLocalGD"]
+__all__ = [
+    "Callback",
+    "Consensus",
+    "Costs",
+    "CuttingPlane",
+    "LocalGD",
+    "LocalSolveStrategy",
+    "ModifiedLocalGD",
+]

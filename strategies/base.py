@@ -8,7 +8,7 @@ from logging import INFO
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
@@ -54,8 +54,10 @@ class Callback:
         """
         return None
 
-    def combined(self, number: int, weights: Vector, answers: Sequence[Answer], costs: Costs) -> None:
-        """Take the new model of round ``number`` and the answers it was combined from."""
+    def combined(
+        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+    ) -> None:
+        """Take the new model of round ``number``, its dual mass, and the answers it was combined from."""
 
 
 class LocalSolveStrategy(Strategy, Generic[State]):
@@ -85,8 +87,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         """Return the state before round 1, from the initial model."""
 
     def centres(self, state: State, client: str) -> tuple[Vector, ...]:
-        """Return where a client's local solves start; none at all means at the model itself."""
-        return ()
+        """Return where a client's local solves start: at the model, unless a strategy says otherwise."""
+        return (self.weights(state),)
 
     @abstractmethod
     def combine(self, state: State, answers: Sequence[Answer]) -> State:
@@ -95,6 +97,13 @@ class LocalSolveStrategy(Strategy, Generic[State]):
     @abstractmethod
     def weights(self, state: State) -> Vector:
         """Return the global model."""
+
+    def dual_mass(self, state: State) -> float:
+        """Return ``1ᵀa`` where the model is known as ``Zᵀa`` with ``a ≥ 0`` over all clients, else 0.
+
+        It is then a proof of its own: ``γ* ≤ ‖w‖ / 1ᵀa``.
+        """
+        return 0.0
 
     def start(
         self,
@@ -153,7 +162,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 received=sum(count_bytes(reply.content) for reply in replies),
             )
             for callback in callbacks:
-                callback.combined(number, self.weights(self._now), answers, costs)
+                callback.combined(number, self.weights(self._now), self.dual_mass(self._now), answers, costs)
             self._evaluate_here(number, result, evaluate_fn)
         messages = list(self.configure_evaluate(num_rounds, arrays, evaluate_config, grid))
         answers = self._gather(self._exchange(grid, messages, timeout), num_rounds)
@@ -219,14 +228,15 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         centres: dict[int, tuple[Vector, ...]],
     ) -> list[Message]:
         settings = replace(self.settings, **config) if config else self.settings  # type: ignore[arg-type]
-        self._asked = {node: max(1, len(starts)) if kind == TRAIN else 0 for node, starts in centres.items()}
-        shared = pack_work(arrays, (), settings)  # one object for all clients that start at the model itself
-        return [
-            Message(
-                pack_work(arrays, starts, settings) if starts else shared, node, kind, group_id=str(number)
-            )
-            for node, starts in centres.items()
-        ]
+        self._asked = {node: len(starts) for node, starts in centres.items()}
+        packed: dict[tuple[int, ...], RecordDict] = {}  # one object for all clients with the same centres
+        messages = []
+        for node, starts in centres.items():
+            same = tuple(map(id, starts))
+            if same not in packed:
+                packed[same] = pack_work(arrays, starts, settings)
+            messages.append(Message(packed[same], node, kind, group_id=str(number)))
+        return messages
 
     def _exchange(self, grid: Grid, messages: list[Message], timeout: float) -> list[Message]:
         """Send and receive; a client that lost its preparation, by a restart, is prepared and asked again."""

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from client.app import app as client_app
 from client.dataset import node_config
 from common.federation import Federation
-from common.solution import Answer, LocalSolution, Measures
+from common.solution import Answer, LocalSolution, Measures, Part
 from server.grids.in_process import InProcessGrid
 from strategies import Callback, Costs, LocalSolveStrategy
 
@@ -105,7 +105,9 @@ class Trace(Callback):
         self.models.append(weights.copy())
         self.answers.append(answers)
 
-    def combined(self, number: int, weights: Vector, answers: Sequence[Answer], costs: Costs) -> None:
+    def combined(
+        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+    ) -> None:
         self.costs.append(costs)
 
 
@@ -125,5 +127,5 @@ def run(
 
 def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin: float = 0.0) -> Answer:
     """An answer of one client with one solution."""
-    solution = LocalSolution(np.array(displacement, np.float64), mass, active=1, steps=1)
+    solution = LocalSolution((Part(np.array(displacement, np.float64), mass),), active=1, steps=1)
     return Answer(client, (solution,), Measures(loss=0.5, margin=margin, errors=1, count=3))

@@ -6,7 +6,7 @@ from array_api_compat import array_namespace
 
 from client.engine import to_numpy
 from client.problem import Problem
-from common.solution import LocalSolution
+from common.solution import LocalSolution, Part
 
 Array = Any
 
@@ -51,13 +51,22 @@ def span_is_cheaper(count: int, size: int, steps: int) -> bool:
     return steps * count**2 + 2 * size < 2 * steps * size
 
 
-def solution(problem: Problem, dual: Array, steps: int, result: str = "solved") -> LocalSolution:
-    """Form the displacement ``Zᵀa`` and the mass ``1ᵀa`` of a final dual ``a ≥ 0``, shape (n,)."""
+def solution(
+    problem: Problem, dual: Array, steps: int, result: str = "solved", cuts: int = 1
+) -> LocalSolution:
+    """Form the displacement ``Zᵀa`` and the mass ``1ᵀa`` of a final dual ``a ≥ 0``, shape (n,).
+
+    With ``cuts > 1`` the active examples are dealt, largest multiplier first, to that many parts in
+    turn; never a part of one example where there are two.
+    """
     xp = array_namespace(dual)
-    return LocalSolution(
-        displacement=to_numpy(problem.Z.T @ dual),
-        dual_mass=float(xp.sum(dual)),
-        active=int(xp.count_nonzero(dual > 0)),
-        steps=steps,
-        result=result,
-    )
+    active = int(xp.count_nonzero(dual > 0))
+    groups = min(cuts, max(1, active // 2))
+    order = xp.argsort(dual, descending=True)
+    parts = []
+    for group in range(groups):
+        kept = xp.zeros_like(dual)
+        mine = order[group:active:groups]
+        kept[mine] = dual[mine]
+        parts.append(Part(to_numpy(problem.Z.T @ kept), float(xp.sum(kept))))
+    return LocalSolution(tuple(parts), active, steps, result)

@@ -25,15 +25,20 @@ from common.messages import (
     unpack_work,
 )
 from common.scaling import ColumnStatistics, Scaling
-from common.solution import Answer, LocalSolution, Measures, SolverSettings
+from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 
 STATISTICS = ColumnStatistics(3, np.array([1.0, 2.0]), np.array([0.5, 0.25]))
 DESCRIPTION = Description("lab", 3, 2, ("a", "b"), "f00d", "cafe", STATISTICS)
 SCALING = Scaling(np.array([1.0, 2.0]), np.array([3.0, 4.0]), intercept=True)
 PREPARATION = Preparation(SCALING, ("a", "b"))
 SOLUTIONS = (
-    LocalSolution(np.array([0.5, -1.0]), 1.5, active=2, steps=7),
-    LocalSolution(np.array([1e-300, 3.0]), 0.0, active=0, steps=9, result="inexact"),
+    LocalSolution((Part(np.array([0.5, -1.0]), 1.5),), active=2, steps=7),
+    LocalSolution(
+        (Part(np.array([1e-300, 3.0]), 0.0), Part(np.array([2.0, 0.5]), 0.25)),
+        active=0,
+        steps=9,
+        result="inexact",
+    ),
 )
 ANSWER = Answer("lab", SOLUTIONS, Measures(loss=0.25, margin=-0.5, errors=1, count=3))
 

@@ -11,7 +11,7 @@ from common.federation import Client, Federation
 from common.messages import Preparation
 from common.reference import Reference
 from common.scaling import Scaling
-from common.solution import Answer, LocalSolution, Measures
+from common.solution import Answer, LocalSolution, Measures, Part
 from server.monitor import HEADER, Monitor, StopAtCertifiedAngle, conclusion, line
 from strategies import Costs
 
@@ -28,7 +28,9 @@ def solved(client: str, move: tuple[float, float], mass: float, *measured: float
     """An answer with one displacement and (loss, smallest margin, errors)."""
     loss, margin, errors = measured
     return Answer(
-        client, (LocalSolution(np.array(move), mass, 1, 1),), Measures(loss, margin, int(errors), count=4)
+        client,
+        (LocalSolution((Part(np.array(move), mass),), 1, 1),),
+        Measures(loss, margin, int(errors), count=4),
     )
 
 

@@ -185,7 +185,9 @@ def test_callbacks_are_called_in_order(grid: InProcessGrid) -> None:
         def measured(self, number: int, weights: np.ndarray, answers: Sequence[Answer]) -> None:
             called.append(f"{self.name} measured {number}")
 
-        def combined(self, number: int, weights: np.ndarray, answers: Sequence[Answer], costs: Costs) -> None:
+        def combined(
+            self, number: int, weights: np.ndarray, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        ) -> None:
             called.append(f"{self.name} combined {number}")
 
     run(LocalGD(SETTINGS), grid, 2, np.zeros(6), Noting("a"), Noting("b"))
@@ -300,7 +302,9 @@ class Restart(Callback):
     def __init__(self, grid: InProcessGrid, number: int, nodes: Sequence[int]) -> None:
         self.grid, self.number, self.nodes = grid, number, nodes
 
-    def combined(self, number: int, weights: np.ndarray, answers: Sequence[Answer], costs: Costs) -> None:
+    def combined(
+        self, number: int, weights: np.ndarray, dual_mass: float, answers: Sequence[Answer], costs: Costs
+    ) -> None:
         if number == self.number:
             client_module._problems = Problems(most_bytes=2**30)
             for node in self.nodes:
