@@ -103,7 +103,7 @@ def answer(message: Message, context: Context, solving: bool) -> RecordDict:
         raise UserError(f"the model has shape {weights.shape}, the rows ({problem.dimension},)")
     move = functools.partial(to_engine, engine=settings.engine, device=settings.device)
     solve, (rate, decay) = SOLVERS[settings.solver], settings.rates(problem.beta)
-    if settings.cuts > 1:
+    if settings.solver == "projection":
         solve = functools.partial(project, cuts=settings.cuts)
     solutions = tuple(
         solve(problem, move(centre), settings.local_steps, rate, decay)

@@ -67,7 +67,7 @@ class Certificate:
     max_norm: float
     bound: float = math.inf
 
-    def add(self, displacements: Iterable[Vector], masses: Iterable[float]) -> "Certificate":
+    def add(self, displacements: Iterable[Vector], masses: Iterable[float], summed: int = 0) -> "Certificate":
         """Take in the local solutions of one round: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
 
         Any subset of the clients will do.  A round without dual mass says nothing and changes nothing.
@@ -75,17 +75,24 @@ class Certificate:
         The terms of the rounding slack: a client forms ``Zᵀa`` with an error of at most
         ``n ε max‖z‖ 1ᵀa``, however much the sum cancels; the server's sum over clients, its norm and
         the sums of masses add a relative error.
+
+        Parameters
+        ----------
+        summed
+            From how many combinations the server itself has summed each displacement, if it has: they may
+            cancel as a client's examples do.
         """
-        total, mass, lengths = np.zeros(self.dimension), 0.0, 0.0
+        total, mass, lengths, terms = np.zeros(self.dimension), 0.0, 0.0, self.clients
         for displacement, part in zip(displacements, masses, strict=True):
             flat = displacement.reshape(-1)
             total += flat
             mass += part
             lengths += float(np.linalg.norm(flat))
+            terms += 1
         if not mass > 0:
             return self
-        relative = (self.dimension + self.count + self.clients + 8) * lengths / mass
-        slack = EPS * ((self.count + 2) * self.max_norm + relative)
+        relative = (self.dimension + self.count + terms + 8) * lengths / mass
+        slack = EPS * ((self.count + summed + 2) * self.max_norm + relative)
         return replace(self, bound=min(self.bound, float(np.linalg.norm(total)) / mass + slack))
 
     def margin(self, smallest: float, norm: float) -> float:

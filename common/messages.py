@@ -253,6 +253,8 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
             raise ValueError(f"a solution of {count} parts, where {len(parts)} were sent in all")
         solutions.append(LocalSolution(own, int(active), int(steps), str(result)))
         taken += count
+    if taken != len(parts):
+        raise ValueError(f"{taken} parts in its solutions, where {len(parts)} were sent in all")
     measures = Measures(
         loss=float(metrics["loss"]),  # type: ignore[arg-type]
         margin=float(metrics["margin"]),  # type: ignore[arg-type]

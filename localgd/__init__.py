@@ -7,10 +7,12 @@ if TYPE_CHECKING:
     from common.solution import SolverSettings
     from server.grids.in_process import InProcessGrid
     from server.handshake import handshake
-    from strategies import Callback, LocalGD, LocalSolveStrategy, ModifiedLocalGD
+    from strategies import Callback, Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
 
 __all__ = [
     "Callback",
+    "Consensus",
+    "CuttingPlane",
     "InProcessGrid",
     "LocalGD",
     "LocalSolveStrategy",

@@ -90,7 +90,8 @@ class Monitor(Callback):
         self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
     ) -> None:
         """Begin the row of a new model, which may be a proof of its own."""
-        self.certificate = self.certificate.add([weights], [dual_mass])
+        # as many combinations carry a model as are independent, at most
+        self.certificate = self.certificate.add([weights], [dual_mass], summed=self.certificate.dimension)
         before = np.zeros_like(weights) if self._previous is None else self._previous
         drifts = [angle(before + answer.solutions[0].displacement, weights) for answer in answers]
         self._begun = {

@@ -61,12 +61,22 @@ def solution(
     """
     xp = array_namespace(dual)
     active = int(xp.count_nonzero(dual > 0))
-    groups = min(cuts, max(1, active // 2))
+    parts = tuple(
+        Part(to_numpy(problem.Z.T @ dealt), float(xp.sum(dealt)))
+        for dealt in deal(dual, active, min(cuts, max(1, active // 2)))
+    )
+    return LocalSolution(parts, active, steps, result)
+
+
+def deal(dual: Array, active: int, groups: int) -> list[Array]:
+    """Deal the active entries of a dual to groups in turn, largest first; the groups sum to the dual."""
+    if groups == 1:
+        return [dual]
+    xp = array_namespace(dual)
     order = xp.argsort(dual, descending=True)
-    parts = []
+    dealt = []
     for group in range(groups):
-        kept = xp.zeros_like(dual)
         mine = order[group:active:groups]
-        kept[mine] = dual[mine]
-        parts.append(Part(to_numpy(problem.Z.T @ kept), float(xp.sum(kept))))
-    return LocalSolution(tuple(parts), active, steps, result)
+        dealt.append(xp.zeros_like(dual))
+        dealt[-1][mine] = dual[mine]
+    return dealt

@@ -55,6 +55,10 @@ def work(weights: object, *centres: np.ndarray, **settings: object) -> RecordDic
     return pack_work(record(np.asarray(weights)), centres, SolverSettings(**settings))  # type: ignore[arg-type]
 
 
+def from_itself(weights: object, **settings: object) -> RecordDict:
+    return work(weights, np.asarray(weights), **settings)
+
+
 def test_describe(grid: InProcessGrid) -> None:
     found = unpack_description(ask(grid, DESCRIBE, pack_describe("salt", True)).content)
     assert (found.name, found.count, found.dimension, found.classes) == ("client-0", 3, 2, ("-1", "1"))
@@ -70,7 +74,7 @@ def test_prepare_measures_the_scaled_rows(grid: InProcessGrid) -> None:
 
 def test_train_without_a_handshake_takes_rows_as_they_are(grid: InProcessGrid) -> None:
     # K = 1, η = 3 from 0: a = (½, ½, ½), z = (1, 0), (0, 2), (0, 2)
-    found = answered(ask(grid, TRAIN, work([0, 0], local_steps=1, learning_rate=3.0)))
+    found = answered(ask(grid, TRAIN, from_itself([0, 0], local_steps=1, learning_rate=3.0)))
     assert found.client == "client-0"
     assert len(found.solutions) == 1
     np.testing.assert_allclose(found.solutions[0].displacement, [0.5, 2.0], rtol=1e-15)
@@ -82,11 +86,11 @@ def test_train_without_a_handshake_takes_rows_as_they_are(grid: InProcessGrid) -
 def test_train_on_prepared_rows(grid: InProcessGrid) -> None:
     ask(grid, PREPARE, pack_preparation(PREPARATION))
     settings = {"local_steps": 1, "learning_rate": 3.0, "norm": 4.0, "preparation": PREPARATION.fingerprint}
-    found = answered(ask(grid, TRAIN, work(np.zeros(3), **settings)), 3)
+    found = answered(ask(grid, TRAIN, from_itself(np.zeros(3), **settings)), 3)
     Z = SCALING.rows(SHARD.X) * SHARD.y[:, None] / 4
     np.testing.assert_allclose(found.solutions[0].displacement, Z.sum(axis=0) / 2, rtol=1e-15)
     # another norm, as in another run of the same process: the rows are made anew
-    found = answered(ask(grid, TRAIN, work(np.zeros(3), **settings | {"norm": 2.0})), 3)
+    found = answered(ask(grid, TRAIN, from_itself(np.zeros(3), **settings | {"norm": 2.0})), 3)
     np.testing.assert_allclose(found.solutions[0].displacement, Z.sum(axis=0), rtol=1e-15)
 
 
@@ -99,6 +103,29 @@ def test_one_solution_per_centre_and_measures_of_the_weights(grid: InProcessGrid
     assert found.measures.margin == 5.0
 
 
+def test_no_centres_no_solutions(grid: InProcessGrid) -> None:
+    found = answered(ask(grid, TRAIN, work([1.0, -1.0])))
+    assert found.solutions == ()
+    assert found.measures.margin == -2.0
+
+
+def test_parts_of_a_projection(grid: InProcessGrid) -> None:
+    # onto w₁ ≥ 1 and 2 w₂ ≥ 1 (twice the same): two active examples are never dealt apart
+    found = answered(ask(grid, TRAIN, from_itself([0.0, 0.0], solver="projection", cuts=4)))
+    [solution] = found.solutions
+    assert (len(solution.parts), solution.active) == (1, 2)
+
+
+def test_cuts_are_for_projections_only(grid: InProcessGrid) -> None:
+    settings = {"local_steps": 3, "learning_rate": 1.0}
+    found, expected = (
+        answered(ask(grid, TRAIN, from_itself([0.0, 0.0], cuts=cuts, **settings))).solutions[0]
+        for cuts in (4, 1)
+    )
+    assert (len(found.parts), found.steps) == (1, 3)
+    np.testing.assert_array_equal(found.displacement, expected.displacement)
+
+
 def test_evaluate_only_measures(grid: InProcessGrid) -> None:
     found = answered(ask(grid, EVALUATE, work([1.0, -1.0])))
     assert found.solutions == ()
@@ -109,7 +136,7 @@ def test_evaluate_only_measures(grid: InProcessGrid) -> None:
 def test_torch_gives_the_same(solver: str, grid: InProcessGrid) -> None:
     pytest.importorskip("torch")
     found, expected = (
-        answered(ask(grid, TRAIN, work([0.3, -0.2], solver=solver, engine=engine)))
+        answered(ask(grid, TRAIN, from_itself([0.3, -0.2], solver=solver, engine=engine)))
         for engine in ("torch", "numpy")
     )
     np.testing.assert_allclose(
@@ -164,7 +191,7 @@ def test_a_fresh_process_takes_up_the_preparation_that_its_state_kept(
 ) -> None:
     # Flower may serve each message in another process; the context's state is what lasts
     ask(grid, PREPARE, pack_preparation(PREPARATION))
-    content = work(
+    content = from_itself(
         np.zeros(3), preparation=PREPARATION.fingerprint, norm=1.5, local_steps=50, learning_rate=1.0
     )
     before = answered(ask(grid, TRAIN, content), 3)

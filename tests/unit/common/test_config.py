@@ -59,7 +59,7 @@ def test_nearest() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("strategy", "fedavg", "local-gd, modified-local-gd"),
+        ("strategy", "fedavg", "local-gd, modified-local-gd, cutting-plane, consensus"),
         ("loss", 1, "logistic"),
         ("solver", "newton", "auto, gradient, proximal, projection"),
         ("engine", "jax", "auto, numpy, torch"),
@@ -80,6 +80,7 @@ def test_nearest() -> None:
         ("alpha", 0, "a number > 0"),
         ("test-fraction", 1.0, "a number >= 0 and < 1"),
         ("intercept", "true", "true, false"),
+        ("cuts", 0, "a whole number >= 1"),
         ("intercept", 1, "true, false"),
         ("dataset", 3, "a text"),
         ("scale", "minmax", "none, max-norm, standard"),

@@ -51,6 +51,9 @@ def same(found: object, expected: object) -> None:
         a, b = getattr(found, field.name), getattr(expected, field.name)
         if dataclasses.is_dataclass(b):
             same(a, b)
+        elif field.name == "parts":
+            for one, other in zip(a, b, strict=True):
+                same(one, other)
         elif isinstance(b, np.ndarray):
             assert a.dtype == np.float64
             np.testing.assert_array_equal(a, b)
@@ -111,10 +114,11 @@ def test_prepared() -> None:
 # a round
 
 
-def test_work_without_centres_starts_at_the_weights() -> None:
+def test_work_at_the_weights_sends_them_once() -> None:
     arrays = ArrayRecord({"weights": Array(np.array([1.0, 2.0]))})
     settings = SolverSettings(solver="proximal", learning_rate=0.5, beta=2.0, preparation="f00d")
-    weights, centres, found = unpack_work(pack_work(arrays, (), settings))
+    weights, centres, found = unpack_work(content := pack_work(arrays, (np.array([1.0, 2.0]),), settings))
+    assert list(content.array_records["arrays"]) == ["weights"]
     np.testing.assert_array_equal(weights, [1, 2])
     assert len(centres) == 1
     np.testing.assert_array_equal(centres[0], [1, 2])
@@ -123,11 +127,20 @@ def test_work_without_centres_starts_at_the_weights() -> None:
 
 def test_work_with_centres() -> None:
     arrays = ArrayRecord({"weights": Array(np.zeros(2))})
-    sent = (np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    _, centres, settings = unpack_work(pack_work(arrays, sent, SolverSettings()))
+    sent = (np.array([1.0, 2.0]), np.zeros(2), np.array([3.0, 4.0]))
+    content = pack_work(arrays, sent, SolverSettings())
+    _, centres, settings = unpack_work(content)
     np.testing.assert_array_equal(centres, sent)
+    assert len(content.array_records["arrays"]) == 3  # the second is the weights
     assert settings == SolverSettings()
     assert list(arrays) == ["weights"]  # what was given is not changed
+
+
+def test_work_without_centres_asks_for_no_solves() -> None:
+    arrays = ArrayRecord({"weights": Array(np.array([1.0, 2.0]))})
+    weights, centres, _ = unpack_work(pack_work(arrays, (), SolverSettings()))
+    np.testing.assert_array_equal(weights, [1, 2])
+    assert centres == ()
 
 
 def test_answer() -> None:
@@ -159,10 +172,15 @@ def spoil(record: str, key: str, value: Any) -> Callable[[RecordDict], None]:
         (spoil("arrays", "displacement-1", Array(np.zeros((1, 2)))), "shape"),
         (spoil("arrays", "displacement-0", Array(np.array([np.nan, 0.0]))), "displacement is not finite"),
         (spoil("arrays", "displacement-1", Array(np.array([0.0, np.inf]))), "displacement is not finite"),
-        (spoil("metrics", "dual-mass", [1.0, -1e-300]), "dual mass is -1e-300"),
-        (spoil("metrics", "dual-mass", [float("nan"), 0.0]), "dual mass is nan"),
-        (spoil("metrics", "dual-mass", [float("inf"), 0.0]), "dual mass is inf"),
-        (spoil("metrics", "dual-mass", [1.0]), "zip"),
+        (spoil("metrics", "dual-mass", [1.0, -1e-300, 1.0]), "dual mass is -1e-300"),
+        (spoil("metrics", "dual-mass", [float("nan"), 0.0, 1.0]), "dual mass is nan"),
+        (spoil("metrics", "dual-mass", [float("inf"), 0.0, 1.0]), "dual mass is inf"),
+        (spoil("metrics", "dual-mass", [1.0]), "2 parts, where 1 were sent"),
+        (spoil("metrics", "parts", [1]), "zip"),
+        (spoil("metrics", "parts", [0, 2]), "solution of 0 parts"),
+        (spoil("metrics", "parts", [-1, 3]), "solution of -1 parts"),
+        (spoil("metrics", "parts", [1, 3]), "solution of 3 parts, where 3 were sent in all"),
+        (spoil("metrics", "parts", [1, 1]), "2 parts in its solutions, where 3 were sent"),
         (spoil("metrics", "loss", float("nan")), "loss nan"),
         (spoil("metrics", "margin", float("-inf")), "margin -inf"),
     ],
@@ -176,7 +194,13 @@ def test_a_bad_answer_is_refused(change: Callable[[RecordDict], None], complaint
 
 @pytest.mark.parametrize(
     ("record", "key"),
-    [("arrays", "displacement-1"), ("metrics", "dual-mass"), ("metrics", "loss"), ("config", "name")],
+    [
+        ("arrays", "displacement-2"),
+        ("metrics", "dual-mass"),
+        ("metrics", "parts"),
+        ("metrics", "loss"),
+        ("config", "name"),
+    ],
 )
 def test_an_incomplete_answer_is_refused(record: str, key: str) -> None:
     content = pack_answer(ANSWER)

@@ -46,11 +46,11 @@ def two_rounds(**arguments: Any) -> tuple[Monitor, list[dict[str, Any]]]:
     answers = [solved("a", (2.0, 0.0), 4.0, 0.7, 0.0, 2), solved("b", (0.0, 2.0), 4.0, 0.7, 0.0, 2)]
     monitor.measured(0, ZERO, answers)
     assert written == [], "the initial model has no row"
-    monitor.combined(1, RIGHT, answers, COSTS)
+    monitor.combined(1, RIGHT, 0.0, answers, COSTS)
     assert written == [], "its loss is not known yet"
     answers = [solved("a", (0.0, 1.0), 2.0, 0.5, 0.2, 0), solved("b", (1.0, 0.0), 1.0, 0.25, -0.4, 1)]
     monitor.measured(1, RIGHT, answers)
-    monitor.combined(2, DIAGONAL, answers, COSTS)
+    monitor.combined(2, DIAGONAL, 0.0, answers, COSTS)
     assert len(written) == 1
     monitor.measured(2, DIAGONAL, [evaluated("a", 0.125, 0.6, 0), evaluated("b", 0.0625, 0.9, 0)])
     assert written == monitor.rows
@@ -91,6 +91,22 @@ def test_bounds_are_rounded_outwards() -> None:
     assert second["margin_bound"] > math.sqrt(8) / 8
 
 
+def test_a_model_with_a_dual_mass_is_a_bound_by_itself() -> None:
+    # ‖(2, 2)‖/8 of the clients' solutions, ‖(3, 3)‖/36 of the model, whose own margin is just that
+    written: list[dict[str, Any]] = []
+    monitor = Monitor(FEDERATION, written.append)
+    answers = [solved("a", (2.0, 0.0), 4.0, 0.7, 0.0, 2), solved("b", (0.0, 2.0), 4.0, 0.7, 0.0, 2)]
+    monitor.measured(0, ZERO, answers)
+    monitor.combined(1, DIAGONAL, 36.0, answers, COSTS)
+    monitor.measured(1, DIAGONAL, [evaluated("a", 0.125, 0.5, 0), evaluated("b", 0.0625, 0.9, 0)])
+    monitor.combined(2, DIAGONAL, 0.0, answers, COSTS)  # no mass, no news
+    monitor.measured(2, DIAGONAL, [evaluated("a", 0.125, 0.5, 0), evaluated("b", 0.0625, 0.9, 0)])
+    for row in written:
+        assert row["margin_bound"] == pytest.approx(math.sqrt(18) / 36, rel=1e-12)
+        assert row["margin_bound"] > math.sqrt(18) / 36
+        assert 0 < row["certified_angle_deg"] < 1e-4
+
+
 def test_what_is_not_known_is_null() -> None:
     _, rows = two_rounds()
     assert [(row["test_accuracy"], row["true_angle_deg"]) for row in rows] == [(None, None)] * 2
@@ -98,7 +114,7 @@ def test_what_is_not_known_is_null() -> None:
     monitor = Monitor(FEDERATION, written.append)
     answers = [solved("a", (0.0, 0.0), 0.0, 0.7, 0.0, 2)]  # satisfied already: no dual mass
     monitor.measured(0, ZERO, answers)
-    monitor.combined(1, ZERO, answers, COSTS)
+    monitor.combined(1, ZERO, 0.0, answers, COSTS)
     monitor.measured(1, ZERO, answers)
     [row] = written
     assert (row["margin"], row["margin_bound"]) == (None, None)
@@ -122,7 +138,7 @@ def test_the_best_model_has_the_smallest_certified_angle_and_the_latest_of_equal
     assert monitor.best[1] is rows[1]
     better = monitor.best[0]
     answers = [solved("a", (0.0, 0.0), 0.0, 0.1, -1.0, 1)]
-    monitor.combined(3, RIGHT, answers, COSTS)
+    monitor.combined(3, RIGHT, 0.0, answers, COSTS)
     monitor.measured(3, RIGHT, answers)
     assert monitor.best[0] == better, "a worse one does not replace it"
     assert np.array_equal(monitor.best[2], DIAGONAL)
@@ -131,7 +147,7 @@ def test_the_best_model_has_the_smallest_certified_angle_and_the_latest_of_equal
     monitor = Monitor(FEDERATION, written.append)
     for number, weights in enumerate([ZERO, RIGHT, DIAGONAL]):
         monitor.measured(number, weights, answers)  # never certified
-        monitor.combined(number + 1, weights, answers, COSTS)
+        monitor.combined(number + 1, weights, 0.0, answers, COSTS)
     assert monitor.best is not None
     assert np.array_equal(monitor.best[2], DIAGONAL)
 
