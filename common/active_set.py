@@ -50,7 +50,7 @@ def least_distance(gram: Array, short: Array, active: list[int], tolerance: floa
     short
         ``1 − A c``, shape (n,).
     active
-        A guess of the active set.  It saves time and does not change the answer.
+        A guess of the active set, of independent rows.  It saves time and does not change the answer.
     """
     dual = _Dual(gram, short)
     result = dual.run(active, tolerance)

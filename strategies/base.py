@@ -282,12 +282,13 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                         f"(no margin above {bound:.1g}), so there is nothing to project on; "
                         "solver = 'gradient' or 'proximal' goes on without"
                     )
-            answers.append(answer)
+            own = replace(answer, client=name)  # the name by which the strategy chose its centres
+            answers.append((answer.client, own))
         if owed:
             raise RunError(
                 f"round {number}: no answer in time from {', '.join(map(self._name, sorted(owed)))}"
             )
-        return sorted(answers, key=lambda answer: answer.client)
+        return [own for _, own in sorted(answers, key=lambda pair: pair[0])]
 
     def _name(self, node: int) -> str:
         names = self.federation.names if self.federation else {}

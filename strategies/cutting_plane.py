@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.active_set import least_distance
+from common.errors import NotSeparable
 from common.federation import Federation
 from common.solution import Answer, SolverSettings
 from strategies.base import LocalSolveStrategy
@@ -72,7 +73,13 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
         return tuple(centres)
 
     def combine(self, state: CutState, answers: Sequence[Answer]) -> CutState:
-        """Take in the new cuts, solve, and drop what has long been idle."""
+        """Take in the new cuts, solve, and drop what has long been idle.
+
+        Raises
+        ------
+        NotSeparable
+            When the cuts contradict each other.
+        """
         fresh = [
             Cut(answer.client, part.displacement / part.dual_mass)
             for answer in answers
@@ -86,15 +93,21 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
         cuts = [*state.cuts, *fresh]
         gram = bordered(state.gram, [cut.normal for cut in state.cuts], [cut.normal for cut in fresh])
         carrying = [k for k, cut in enumerate(cuts) if cut.weight > 0]
-        multipliers = least_distance(gram, np.ones(len(cuts)), carrying).values
+        found = least_distance(gram, np.ones(len(cuts)), carrying)
         cuts = [
             replace(cut, weight=float(weight), idle=0 if weight > 0 else cut.idle + 1)
-            for cut, weight in zip(cuts, multipliers, strict=True)
+            for cut, weight in zip(cuts, found.values, strict=True)
         ]
         kept = [k for k, cut in enumerate(cuts) if cut.idle < IDLE_ROUNDS]
         weights = sum(
             (cut.weight * cut.normal for cut in cuts if cut.weight > 0), np.zeros_like(state.weights)
         )
+        if found.result == "infeasible":
+            bound = float(np.linalg.norm(weights)) / math.fsum(cut.weight for cut in cuts)
+            raise NotSeparable(
+                f"the clients' data together are not linearly separable (no margin above {bound:.1g}), so "
+                "there is no max-margin model; strategy = 'local-gd' or 'modified-local-gd' goes on without"
+            )
         return CutState(weights, tuple(cuts[k] for k in kept), gram[np.ix_(kept, kept)], feasible)
 
     def weights(self, state: CutState) -> Vector:

@@ -119,7 +119,11 @@ def test_each_round_measures_the_model_before_it(grid: InProcessGrid, shards: li
     assert len(trace.models) == 4
     assert len(trace.costs) == 3
     for model, answers in zip(trace.models, trace.answers, strict=True):
-        assert [answer.client for answer in answers] == ["client-0", "client-1", "client-2"]
+        assert [answer.client for answer in answers] == [
+            "node 1",
+            "node 2",
+            "node 3",
+        ]  # no handshake, no name
         for answer, shard in zip(answers, shards, strict=True):
             margins = shard.Z @ model
             assert answer.measures.margin == pytest.approx(margins.min(), rel=1e-12)

