@@ -88,8 +88,9 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
             if part.dual_mass > 0
         ]
         feasible = shorter(state.feasible, scaled_to_feasible(state.weights, answers))
-        if not fresh:
-            return replace(state, feasible=feasible)
+        if not fresh:  # without any cut the shortest model is zero, not an initial one that all accept
+            weights = state.weights if state.cuts else np.zeros_like(state.weights)
+            return replace(state, weights=weights, feasible=feasible)
         cuts = [*state.cuts, *fresh]
         gram = bordered(state.gram, [cut.normal for cut in state.cuts], [cut.normal for cut in fresh])
         carrying = [k for k, cut in enumerate(cuts) if cut.weight > 0]

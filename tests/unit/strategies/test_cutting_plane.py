@@ -105,13 +105,24 @@ def test_the_initial_model_is_only_the_first_centre() -> None:
     np.testing.assert_allclose(after.weights, [1.0, 0.0])
 
 
-def test_a_start_that_everybody_accepts_stays() -> None:
+def test_a_start_that_everybody_accepts_is_left_for_zero(tmp_path: Path) -> None:
+    # it gives no cut, and from where it is there would never be one
     strategy = CuttingPlane()
     state = strategy.combine(strategy.init(np.array([5.0, 5.0])), [answer("a", [0, 0], mass=0.0, margin=2.0)])
-    np.testing.assert_array_equal(state.weights, [5, 5])
+    np.testing.assert_array_equal(state.weights, [0, 0])
     assert state.cuts == ()
     assert state.feasible is not None
     np.testing.assert_array_equal(state.feasible, [2.5, 2.5])
+    trace = run(CuttingPlane(), grid_of(tmp_path, two_clients()), 4, np.array([10.0, 10.0]))
+    np.testing.assert_allclose(trace.models[-1], [3 / 2, 2], rtol=1e-12)
+
+
+def test_a_round_without_cuts_keeps_the_model() -> None:
+    strategy = CuttingPlane()
+    before = strategy.combine(strategy.init(np.zeros(2)), [answer("a", [1.0, 0.0])])
+    after = strategy.combine(before, [answer("a", [0, 0], mass=0.0, margin=1.0)])
+    np.testing.assert_array_equal(after.weights, before.weights)
+    assert after.cuts == before.cuts
 
 
 def test_every_part_of_every_solution_is_a_cut() -> None:
