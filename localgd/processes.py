@@ -10,6 +10,7 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Mapping
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -84,15 +85,19 @@ class FlowerProcesses:
             When it does not come up; quotes its log.
         """
         control, runtime, fleet = free_ports(3)
-        self.ports += [control, runtime, *([] if simulation else [fleet])]
         self._fleet = f"127.0.0.1:{fleet}"
+        addresses = ["--host", "127.0.0.1", "--port", str(runtime)]
+        if control_api_is_separate():
+            addresses += ["--control-api-address", f"127.0.0.1:{control}"]
+        else:
+            control = runtime
+        self.ports += [*{control, runtime}, *([] if simulation else [fleet])]
         connection = {"address": f"127.0.0.1:{control}", "insecure": True}
         (self.home / "config.toml").write_text(
             tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: connection}}), encoding="utf-8"
         )
         kind = ["--simulation"] if simulation else ["--fleet-api-address", self._fleet]
-        addresses = ["--control-api-address", f"127.0.0.1:{control}", "--host", "127.0.0.1"]
-        command = ["flower-superlink", "--insecure", *kind, *addresses, "--port", str(runtime)]
+        command = ["flower-superlink", "--insecure", *kind, *addresses]
         # Ray's workers look for packages in the directory they start in first, and may find strangers.
         self._start("superlink", command, self.environment, self.home if simulation else None)
         for port in self.ports:
@@ -164,6 +169,12 @@ class FlowerProcesses:
             process.poll()
         started = {p.pid for p in self._processes.values() if p.returncode is None}
         return started | marked(f"RAY_TMPDIR={self.home}")
+
+
+def control_api_is_separate() -> bool:
+    """Tell whether Flower's Control API has a gRPC port of its own; from 1.37 it shares the HTTP one."""
+    major, minor, *_ = version("flwr").split(".")
+    return (int(major), int(minor)) < (1, 37)
 
 
 def free_ports(count: int) -> list[int]:
