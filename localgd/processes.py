@@ -23,6 +23,7 @@ CONNECTION = "localgd"
 """The name of the connection to the SuperLink that `FlowerProcesses` starts."""
 
 START_SECONDS, STOP_SECONDS = 60.0, 10.0
+QUIET_SECONDS = 0.7  # a process that is just being started shows no environment: look for it this long
 
 
 def flower_environment() -> dict[str, str]:
@@ -125,15 +126,16 @@ class FlowerProcesses:
     def close(self) -> None:
         """Stop the processes and everything that they have started, and remove their home."""
         asked: set[int] = set()
-        deadline = time.monotonic() + STOP_SECONDS
-        while left := self._alive():
-            strongest = signal.SIGKILL if time.monotonic() > deadline else signal.SIGTERM
-            for pid in left if strongest == signal.SIGKILL else left - asked:
-                with contextlib.suppress(ProcessLookupError, PermissionError):
-                    os.kill(pid, strongest)
-            asked |= left
-            if time.monotonic() > deadline + STOP_SECONDS:
-                break
+        seen = time.monotonic()  # when something of ours was last there
+        deadline = seen + STOP_SECONDS
+        while time.monotonic() < min(seen + QUIET_SECONDS, deadline + STOP_SECONDS):
+            if left := self._alive():
+                seen = time.monotonic()
+                strongest = signal.SIGKILL if seen > deadline else signal.SIGTERM
+                for pid in left if strongest == signal.SIGKILL else left - asked:
+                    with contextlib.suppress(ProcessLookupError, PermissionError):
+                        os.kill(pid, strongest)
+                asked |= left
             time.sleep(0.1)
         shutil.rmtree(self.home, ignore_errors=True)
 
