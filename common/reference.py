@@ -29,6 +29,7 @@ class Reference:
     margin: float
     bound: float
     error_deg: float
+    separable: bool = True
 
 
 def max_margin(Z: NDArray[np.float64]) -> Reference | None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from common import datasets
 from common.errors import UserError
+from common.labels import signs
 from common.reference import Reference, max_margin
-from common.scaling import ColumnStatistics, Scaling, signs
+from common.scaling import ColumnStatistics, Scaling
 from tests.problems import repeatable, signed_rows
 
 pytest.importorskip("scipy")
