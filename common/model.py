@@ -45,7 +45,7 @@ class Model:
         scores: Vector = ((X - self.mean) / self.scale) @ self.weights.T + self.intercept
         return scores
 
-    def predict(self, X: NDArray[np.float64]) -> NDArray[Any]:
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.str_] | Vector:
         """Return the class name, or without classes the number, of each row of raw features (n, d)."""
         scores = self.scores(X)
         if not self.classes:
