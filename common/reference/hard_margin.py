@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import RunError
-from common.reference.certified import DenseRows, Reference, Rows
+from common.reference.certified import DenseRows, Pair, Reference, Rows
 from common.reference.least_norm import shortest
 
 
@@ -21,12 +21,12 @@ def max_margin(Z: NDArray[np.float64]) -> Reference | None:
     RunError
         Neither a margin nor its absence could be proved.
     """
-    return separator(DenseRows(Z), Z.shape[1:])
+    rows = DenseRows(Z)
+    return judged(shortest(rows), rows, Z.shape[1:])
 
 
-def separator(rows: Rows, shape: tuple[int, ...]) -> Reference | None:
-    """Return the shortest ``w`` with margins of at least 1 on any rows, in the shape of the model."""
-    pair = shortest(rows)
+def judged(pair: Pair, rows: Rows, shape: tuple[int, ...]) -> Reference | None:
+    """Return what a solution proves: a model of this shape, or None where there is none."""
     if pair.margin > 0:
         return Reference(pair.w.reshape(shape), pair.margin, pair.bound, pair.error_deg())
     if pair.contradicts(rows.largest):
