@@ -15,6 +15,7 @@ from common import virtual
 from common.config import Config
 from common.errors import LocalGDError, NotSeparable, UserError
 from common.federation import Federation
+from common.flower_options import parse_options
 from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
@@ -32,6 +33,7 @@ from server.inputs import (
 from server.monitor import HEADER, Monitor, Row, StopAtCertifiedAngle, conclusion, line
 from server.results import RunDirectory, check_out
 from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
+from strategies.flower_by_name import by_name
 
 Vector = NDArray[np.float64]
 STRATEGIES: dict[str, type[LocalSolveStrategy[Any]]] = {
@@ -61,7 +63,8 @@ def main(grid: Grid, context: Context) -> None:
     all_here = in_process or (simulated and config.dataset != "file")
     settings = solver_settings(config)
     federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
-    rates = check_rates(federation.settings(settings))
+    strategy = build_strategy(config, settings, federation)
+    rates = check_rates(strategy.settings)
     accuracy = held_out_accuracy(config, federation)
     initial = initial_weights(config, federation)
     reference = find_reference(config, federation, all_here)
@@ -78,7 +81,6 @@ def main(grid: Grid, context: Context) -> None:
         log(INFO, "%s", line(row))
 
     monitor = Monitor(federation, write, reference, accuracy)
-    strategy = STRATEGIES[config.strategy](settings=settings, federation=federation)
     callbacks = [monitor, StopAtCertifiedAngle(monitor, config.stop_at_certified_angle)]
     began = time.perf_counter()
     try:
@@ -141,6 +143,16 @@ def solver_settings(config: Config) -> SolverSettings:
         device=config.device,
         cuts=config.cuts if config.strategy == "cutting-plane" else 1,
     )
+
+
+def build_strategy(
+    config: Config, settings: SolverSettings, federation: Federation
+) -> LocalSolveStrategy[Any]:
+    """Return the strategy of the configuration: one of this project's, or one of Flower's own."""
+    if config.built_in:
+        options = parse_options(config.built_in, config.strategy_options)
+        return by_name(config.built_in, options, settings, federation)
+    return STRATEGIES[config.strategy](settings=settings, federation=federation)
 
 
 def check_rates(settings: SolverSettings) -> tuple[float, float]:
