@@ -110,6 +110,11 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
         """Return the model."""
         return state.weights
 
+    def summary(self) -> None:
+        """Log the solver's settings and those of Flower's strategy."""
+        super().summary()
+        self.flower.summary()
+
 
 def local_models(weights: Vector, answers: Sequence[Answer]) -> list[Message]:
     """Return the clients' local models as the replies that Flower's strategies expect, in the same order."""
