@@ -13,7 +13,7 @@ from common.errors import RunError, UserError
 from common.federation import Federation
 from server.grids.in_process import InProcessGrid
 from server.handshake import handshake
-from server.inputs import find_reference, held_out_score, initial_weights, all_parts, wait_for_nodes
+from server.inputs import all_parts, find_reference, held_out_score, initial_weights, wait_for_nodes
 from tests.e2e.data import blobs, write_federation, write_npz
 
 
