@@ -97,7 +97,15 @@ def write_tables(folder: Path, outcomes: Sequence[Outcome], target: float) -> No
     names = _names(target)
     lines = [names, ["---"] + ["---:"] * (len(names) - 2) + ["---"], *map(_cells, outcomes)]
     text = "".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |\n" for line in lines)
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    (folder / "table.md").write_text(f"{text}\n{legend(target)}\n", encoding="utf-8")
+
+
+def legend(target: float) -> str:
+    """Say what the columns are that do not say it themselves."""
+    return (
+        f"Rounds to {target:g}°: until certified to be that near the centralized model. "
+        "MB sent: by one client, in all rounds."
+    )
 
 
 def _names(target: float) -> list[str]:
