@@ -53,6 +53,7 @@ class RunDirectory:
                 "classes": list(federation.preparation.classes),
                 "dimension": federation.scaling.dimension,
                 "intercept": federation.scaling.intercept,
+                "loss": federation.preparation.loss,
                 "norm": federation.norm,
                 "beta": federation.beta,
                 "learning_rate": rates[0],

@@ -60,7 +60,7 @@ def test_nearest() -> None:
     ("name", "value", "allowed"),
     [
         ("strategy", "fedavg", ", ".join(SOLVERS)),
-        ("loss", 1, "logistic"),
+        ("loss", 1, "logistic, exponential, softmax, squared"),
         ("solver", "newton", "auto, gradient, proximal, projection"),
         ("engine", "jax", "auto, numpy, torch"),
         ("device", "tpu", "cpu, cuda"),

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from client.problem import Problem
 from common.losses import LOSSES, Logistic
 from tests.problems import repeatable
 
@@ -26,8 +27,8 @@ def exact_mass(u: float) -> float:
 def test_known_numbers() -> None:
     margins = np.array([0.0, 1.0, -1.0])
     np.testing.assert_allclose(loss.value(margins), [0.693147180559945, 0.313261687518223, 1.313261687518223])
-    np.testing.assert_allclose(loss.mass(margins), [0.5, 0.268941421369995, 0.731058578630005])
-    assert {"logistic": loss} == LOSSES
+    np.testing.assert_allclose(loss.pull(margins), [0.5, 0.268941421369995, 0.731058578630005])
+    assert LOSSES["logistic"] == loss
 
 
 @repeatable
@@ -35,12 +36,12 @@ def test_known_numbers() -> None:
 def test_value_and_mass_are_exact_to_rounding(u: float) -> None:
     margins = np.array([u])
     assert loss.value(margins)[0] == pytest.approx(exact_value(u), rel=1e-15, abs=0)
-    assert loss.mass(margins)[0] == pytest.approx(exact_mass(u), rel=1e-15, abs=0)
+    assert loss.pull(margins)[0] == pytest.approx(exact_mass(u), rel=1e-15, abs=0)
 
 
 def test_the_tail_keeps_its_relative_precision() -> None:
     # 1 − sigmoid(u) would be exactly 0 from u = 37 on, and the mass of the certificate with it
-    assert loss.mass(np.array([700.0]))[0] == pytest.approx(9.85967654375977e-305, rel=1e-14)
+    assert loss.pull(np.array([700.0]))[0] == pytest.approx(9.85967654375977e-305, rel=1e-14)
     assert loss.value(np.array([700.0]))[0] == pytest.approx(9.85967654375977e-305, rel=1e-14)
 
 
@@ -49,7 +50,7 @@ def test_no_margin_overflows(size: float) -> None:
     # a warning of numpy's would fail this test
     margins = np.array([size, -size])
     with np.errstate(over="raise", invalid="raise"):
-        value, mass = loss.value(margins), loss.mass(margins)
+        value, mass = loss.value(margins), loss.pull(margins)
     assert value[1] == size
     assert 0 <= value[0] <= 1.3e-308
     assert mass[1] == 1
@@ -61,14 +62,14 @@ def test_no_margin_overflows(size: float) -> None:
 def test_mass_is_minus_the_derivative(u: float) -> None:
     h = 1e-5
     below, above = loss.value(np.array([u - h, u + h]))
-    assert loss.mass(np.array([u]))[0] == pytest.approx((below - above) / (2 * h), rel=1e-5, abs=1e-9)
+    assert loss.pull(np.array([u]))[0] == pytest.approx((below - above) / (2 * h), rel=1e-5, abs=1e-9)
 
 
 @repeatable
 @given(st.floats(-1e308, 1e308), st.floats(-1e308, 1e308))
 def test_both_fall_with_the_margin_and_are_not_negative(u: float, v: float) -> None:
     low, high = sorted((u, v))
-    value, mass = loss.value(np.array([low, high])), loss.mass(np.array([low, high]))
+    value, mass = loss.value(np.array([low, high])), loss.pull(np.array([low, high]))
     assert value[0] >= value[1] >= 0
     assert mass[0] >= mass[1] >= 0
 
@@ -78,8 +79,8 @@ def test_gradient_against_autograd() -> None:
     margins = torch.linspace(-40, 40, 401, dtype=torch.float64, requires_grad=True)
     torch.nn.functional.softplus(-margins, threshold=1e9).sum().backward()
     plain = margins.detach()
-    torch.testing.assert_close(loss.mass(plain), -margins.grad, rtol=1e-13, atol=0)
-    np.testing.assert_allclose(loss.mass(plain).numpy(), loss.mass(plain.numpy()), rtol=1e-15)
+    torch.testing.assert_close(loss.pull(plain), -margins.grad, rtol=1e-13, atol=0)
+    np.testing.assert_allclose(loss.pull(plain).numpy(), loss.pull(plain.numpy()), rtol=1e-15)
     np.testing.assert_allclose(loss.value(plain).numpy(), loss.value(plain.numpy()), rtol=1e-15)
 
 
@@ -88,9 +89,9 @@ def test_gradient_against_autograd() -> None:
 def test_smoothness_bounds_the_hessian(n: int, d: int, seed: int, size: float) -> None:
     rng = np.random.default_rng(seed)
     Z, w = rng.standard_normal((n, d)), size * rng.standard_normal(d)
-    mass = loss.mass(Z @ w)
+    mass = loss.pull(Z @ w)
     hessian = (Z.T * (mass * (1 - mass))) @ Z / n
-    bound = loss.smoothness(float(np.linalg.norm(Z, 2)), n)
+    bound = Problem(Z, loss).beta
     assert np.linalg.eigvalsh(hessian)[-1] <= bound * (1 + 1e-12)
     at_zero = np.linalg.eigvalsh(Z.T @ Z / (4 * n))[-1]  # where the bound is attained
     assert bound == pytest.approx(at_zero, rel=1e-9)

