@@ -53,7 +53,7 @@ def outcome_of(config: Config, path: Path, target: float, failure: str = "") -> 
         true_angle_deg=last["true_angle_deg"],
         certified_angle_deg=last["certified_angle_deg"],
         errors=last["errors"],
-        test_accuracy=last["test_accuracy"],
+        test_accuracy=last.get("test_accuracy"),
         megabytes=sum(row["bytes"]["received"] / row["clients"] for row in rows) / 1e6,
         seconds=json.loads(summary.read_text("utf-8"))["seconds"] if summary.exists() else None,
     )
