@@ -147,8 +147,7 @@ class Config:
         Raises
         ------
         UserError
-            For an unknown key, a bad value, or a solver or option that the strategy or the loss does not work
-            with.
+            For an unknown key, a bad value, or a solver or option that strategy or loss do not work with.
         """
         for name in values:
             if name not in _RULES:
