@@ -17,7 +17,7 @@ from common import virtual
 from common.config import SOLVERS, Config, Value
 from common.errors import LocalGDError, RunError, UserError, last_line
 from localgd.federations import run_in_process
-from localgd.outcomes import Outcome, conclusion, outcome_of, show, write_tables
+from localgd.outcomes import Outcome, conclusion, legend, outcome_of, show, write_tables
 from server.results import fresh
 
 STRATEGIES = "local-gd,modified-local-gd/projection,cutting-plane"
@@ -113,8 +113,8 @@ def compare(planned: Plan, console: Console) -> None:
         write_tables(folder, outcomes, planned.target)  # after every run: an interruption loses its own only
         say(f"{title}: {conclusion(outcome)}")
     show(outcomes, planned.target, console)
-    say(f"MB sent: by one client in all rounds. The table is in {folder / 'table.md'} and table.csv,")
-    say(f"and each run's own directory in {folder}")
+    say(legend(planned.target))
+    say(f"The table is in {folder / 'table.md'} and table.csv, each run's own directory beside it.")
     if failed := [outcome for outcome in outcomes if outcome.failure]:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed: {failed[0].failure}")
 

@@ -27,11 +27,15 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class BuiltInState:
-    """The model (d,), the rounds done, and Flower's strategy with what it remembers after them."""
+    """The model, the rounds done, and Flower's strategy with what it remembers after them.
+
+    ``mass`` is the dual mass of all steps from an initial model of zero, where it is known.
+    """
 
     weights: Vector
     rounds: int
     flower: FedAvg
+    mass: float | None = None
 
 
 class BuiltIn(LocalSolveStrategy[BuiltInState]):
@@ -80,7 +84,9 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
         """Start at the initial model, with Flower's strategy as it was given."""
         flower = copy.deepcopy(self.flower)
         flower.min_train_nodes = flower.min_available_nodes = 1  # the round loop has gathered all clients
-        return BuiltInState(np.asarray(weights, np.float64), rounds=0, flower=flower)
+        weights = np.asarray(weights, np.float64)
+        known = not weights.any() and _is_mean(flower)
+        return BuiltInState(weights, rounds=0, flower=flower, mass=0.0 if known else None)
 
     def combine(self, state: BuiltInState, answers: Sequence[Answer]) -> BuiltInState:
         """Let a copy of Flower's strategy configure the round and aggregate the local models.
@@ -104,11 +110,16 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
         weights = np.asarray(found["weights"].numpy(), np.float64)
         if weights.shape != state.weights.shape or not np.isfinite(weights).all():
             raise RunError(f"round {number}: the model of Flower's {name} is not finite")
-        return BuiltInState(weights, number, flower)
+        mass = None if state.mass is None else state.mass + weighted_mass(answers)
+        return BuiltInState(weights, number, flower, mass)
 
     def weights(self, state: BuiltInState) -> Vector:
         """Return the model."""
         return state.weights
+
+    def dual_mass(self, state: BuiltInState) -> float:
+        """From zero, a mean of local models is a sum of displacements; else nothing is known."""
+        return state.mass or 0.0
 
     def summary(self) -> None:
         """Log the solver's settings and those of Flower's strategy."""
@@ -126,6 +137,17 @@ def local_models(weights: Vector, answers: Sequence[Answer]) -> list[Message]:
         content = RecordDict({"arrays": arrays, "metrics": metrics})
         replies.append(Message(content, node, TRAIN))
     return replies
+
+
+def weighted_mass(answers: Sequence[Answer]) -> float:
+    """Return the dual mass of the mean displacement, weighted by examples."""
+    total = sum(answer.measures.count for answer in answers)
+    return sum(answer.measures.count * answer.solutions[0].dual_mass for answer in answers) / total
+
+
+def _is_mean(flower: FedAvg) -> bool:
+    """Tell whether a strategy returns the mean of the local models, weighted by examples, and no more."""
+    return type(flower) in (FedAvg, FedProx) and flower.weighted_by_key == "num-examples"
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ def main() -> None:
     """Run the study, or what is left of it, and print its tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5000)
-    parser.add_argument("--screen", type=int, default=200, help="rounds of every setting of a grid")
+    parser.add_argument("--screen", type=int, default=100, help="rounds of every setting of a grid")
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--cache", type=Path, default=CACHE, help="what has been run")

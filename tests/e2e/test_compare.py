@@ -31,9 +31,7 @@ def test_the_flagship_beside_the_papers_two(localgd: Callable[..., Finished], tm
     assert float(exact["seconds"]) == run.json("summary.json")["seconds"]
     sent = sum(row["bytes"]["received"] / row["clients"] for row in run.rows) / 1e6
     assert float(exact["megabytes"]) == pytest.approx(sent)
-    *_, before, last = done.stdout.splitlines()
-    assert "out/table.md" in before
-    assert last.endswith("out")
+    assert "out/table.md" in done.last_line
     assert "1/3 local-gd-gradient-K100-seed0: 20 rounds" in done.stdout
 
 

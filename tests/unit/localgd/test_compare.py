@@ -13,7 +13,7 @@ from common.config import Config, Value
 from common.errors import NotSeparable, RunError, UserError
 from localgd import compare
 from localgd.compare import Plan, directory_name, plan
-from localgd.outcomes import Outcome, conclusion, outcome_of, show, write_tables
+from localgd.outcomes import Outcome, conclusion, legend, outcome_of, show, write_tables
 
 
 def names(planned: Plan) -> list[str]:
@@ -200,7 +200,8 @@ def test_a_failing_run_does_not_lose_the_others(tmp_path: Path, monkeypatch: pyt
     assert "| local-gd with gradient | 100 | 0 | 1 |" in table
     lines = said.getvalue().splitlines()
     assert lines[0] == "1/3 consensus-projection-seed0: failed: these data"
-    assert str(tmp_path / "out" / "table.md") in lines[-2]
+    assert str(tmp_path / "out" / "table.md") in lines[-1]
+    assert table.splitlines()[-1] == lines[-2] == legend(0.1)
     with pytest.raises(UserError, match="already holds a comparison"):
         compare.compare(planned, Console(file=said))
     assert len(ran) == 3

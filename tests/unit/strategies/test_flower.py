@@ -77,6 +77,18 @@ def test_what_flower_remembers_is_part_of_the_state() -> None:
     np.testing.assert_array_equal(fresh.weights, first.weights)
 
 
+def test_a_mean_from_zero_is_a_proof_of_its_own() -> None:
+    strategy, zero = BuiltIn(FedAvg()), np.zeros(2)
+    masses = [(1 * 1.0 + 3 * 1.0 + 4 * 1.0) / 8 * rounds for rounds in (1, 2)]
+    first = strategy.combine(strategy.init(zero), ANSWERS)
+    second = strategy.combine(first, ANSWERS)
+    assert [strategy.dual_mass(state) for state in (first, second)] == masses
+    elsewhere = strategy.combine(strategy.init(START), ANSWERS)
+    assert strategy.dual_mass(elsewhere) == 0.0
+    median = BuiltIn(FedMedian())
+    assert median.dual_mass(median.combine(median.init(zero), ANSWERS)) == 0.0
+
+
 def test_with_clients_of_the_same_size_fedavg_is_local_gd(tmp_path: Path) -> None:
     Z = signed_rows(np.random.default_rng(0), 12, 5, 0.1)
     settings = SolverSettings(local_steps=7, learning_rate="1/beta")
