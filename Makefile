@@ -37,8 +37,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e '.[standard,dev]'
 	@touch $@
 
-run: $(STAMP) ## train on real data in this process and say where the report is (CONFIG=… ARGS='-c key=value')
-	$(BIN)/localgd run $(CONFIG) $(ARGS)
+run: $(STAMP) ## train on real data, the paper's two methods beside the exact one (CONFIG=… ARGS='-c key=value')
+	$(BIN)/localgd compare $(CONFIG) $(ARGS)
 
 $(RAY): $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[simulation]'
