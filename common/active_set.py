@@ -20,6 +20,9 @@ ROUNDING = 16 * 2.0**-52
 CONTRADICTORY = 1e-7
 """A dual ray proves the rows contradictory when ``‖Zᵀa‖ / 1ᵀa`` is below this share of the largest norm."""
 
+CLOSE = 1e-4
+"""A row this close to the span of the active ones, relative to its square, is looked at more accurately."""
+
 WORKING_SET = 64
 """How many of the most violated rows are looked at between two looks at all of them."""
 
@@ -102,7 +105,7 @@ class _Dual:
         self.start(active)
         result, limit = "solved", 10 * len(self.short) + 100
         while result == "solved":
-            violation = self.violation(None)
+            violation = self.violation()
             if not float(self.xp.max(violation)) > tolerance + self.rounding():
                 break
             result = self.meet_all(self.worst(violation), tolerance, limit)
@@ -122,12 +125,11 @@ class _Dual:
         """Return the error that `violation` may have; margins are sums of multiples of the multipliers."""
         return ROUNDING * self.largest * float(self.xp.sum(self.xp.abs(self.values)))
 
-    def violation(self, which: Array | None) -> Array:
-        """Return how far rows fall short of 1 at the current point."""
-        short = self.short if which is None else self.short[which]
-        violation = short - self.rows.products(which, self._index(self.active), self.values)
-        if which is None:
-            violation[self._index(self.active)] = -math.inf
+    def violation(self) -> Array:
+        """Return how far each row falls short of 1 at the current point; active rows do not count."""
+        index = self._index(self.active)
+        violation = self.short - self.rows.products(index, self.values)
+        violation[index] = -math.inf
         return violation
 
     def worst(self, violation: Array) -> list[int]:
@@ -148,33 +150,44 @@ class _Dual:
     def meet_all(self, working: list[int], tolerance: float, limit: int) -> str:
         """Meet the rows of a working set, the most violated first."""
         result, index = "solved", self._index(working)
+        self.among, self.short_of_these = self.rows.block(index, index), self.short[index]
+        self.cross = self.rows.block(index, self._index(self.active))
         while result == "solved":
-            violation = self.violation(index)
-            position = int(self.xp.argmax(violation))
-            lack, row = float(violation[position]), working[position]
+            violation = self.short_of_these - self.cross @ self.values
+            place = int(self.xp.argmax(violation))
+            lack, row = float(violation[place]), working[place]
             if row in self.active or not lack > tolerance + self.rounding():
                 break
-            result = self.meet(row, lack, limit)
+            result = self.meet(row, place, lack, limit)
+        if result == "solved":
+            self._solve()
         return result
 
-    def meet(self, row: int, lack: float, limit: int) -> str:
-        """Make a violated row active, dropping others where they block the way."""
-        column = self._column(row)
+    def meet(self, row: int, place: int, lack: float, limit: int) -> str:
+        """Make a violated row, from its place in the working set, active; drop others that block the way."""
+        column, value = self.cross[place, :], 0.0
+        inward = self.factor.times_inverse(column)
         while self.changes < limit:
             self.changes += 1
-            inward = self.factor.solve(column)
             curvature = self._curvature(row, column, inward)
+            if curvature < CLOSE * float(self.rows.diagonal[row]):  # what is left is mostly rounding
+                inward = self.factor.solve(column)
+                curvature = self._curvature(row, column, inward)
             full = lack / curvature if curvature > 0 else math.inf
             step, blocking = self._longest_step(inward)
             if full < math.inf and full <= step:
-                self._append(row, column)
-                self._solve()
+                self._append(row, column, inward, curvature)
+                self.cross = self.xp.concat([self.cross, self.among[:, place : place + 1]], axis=1)
+                last = self.xp.full_like(self.short[:1], value + full)
+                self.values = self.xp.concat([self.values - full * inward, last])
                 return "solved"
             if step == math.inf:
                 return self._become_ray(row, inward)
             lack -= step * curvature
+            value += step
             self.values = self.values - step * inward
-            column = self._drop(blocking, column)
+            inward = self._drop(blocking, column, inward)
+            column = self.cross[place, :]
         return "inexact"
 
     def _longest_step(self, inward: Array) -> tuple[float, int]:
@@ -187,20 +200,17 @@ class _Dual:
         blocking = int(xp.argmin(steps))
         return float(steps[blocking]), blocking
 
-    def _drop(self, k: int, column: Array) -> Array:
-        """Make active row ``k`` inactive; return the column of products without it."""
-        self.factor.drop(k)
-        last = len(self.active) - 1
-        self.active[k] = self.active[last]
+    def _drop(self, k: int, column: Array, inward: Array) -> Array:
+        """Make active row ``k`` inactive, the last one taking its place; return ``inward`` without it."""
+        lost = self.factor.drop(k)
+        inward = inward - float(self.xp.sum(lost * column)) * lost
+        self.active[k] = self.active[-1]
         self.active.pop()
-        kept = []
-        for vector in (self.values, column):
-            shorter = self.xp.asarray(vector[:last], copy=True)
-            if k < last:
-                shorter[k] = vector[last]
-            kept.append(shorter)
-        self.values = kept[0]
-        return kept[1]
+        for vector in (self.values, inward):
+            vector[k] = vector[-1]
+        self.cross[:, k] = self.cross[:, -1]
+        self.values, self.cross = self.values[:-1], self.cross[:, :-1]
+        return inward[:-1]
 
     def _activate(self, rows: list[int]) -> None:
         """Make exactly these rows active, without those that lie in the span of others."""
@@ -210,14 +220,12 @@ class _Dual:
         else:
             self.active = []
             for row in rows:
-                column = self._column(row)
-                if self._curvature(row, column, self.factor.solve(column)) > 0:
-                    self._append(row, column)
+                column = self.rows.block(self._index([row]), self._index(self.active))[0]
+                inward = self.factor.solve(column)
+                curvature = self._curvature(row, column, inward)
+                if curvature > 0:
+                    self._append(row, column, inward, curvature)
         self._solve()
-
-    def _column(self, row: int) -> Array:
-        """Return a row's products with the active rows."""
-        return self.rows.block(self._index([row]), self._index(self.active))[0]
 
     def _curvature(self, row: int, column: Array, inward: Array) -> float:
         """Return the square of a row's distance to the span of the active rows, 0 where that is but noise."""
@@ -226,8 +234,8 @@ class _Dual:
         noise = ROUNDING * (own + self.largest * float(self.xp.sum(self.xp.abs(inward))) ** 2)
         return curvature if curvature > noise else 0.0
 
-    def _append(self, row: int, column: Array) -> None:
-        self.factor.append(column, float(self.rows.diagonal[row]))
+    def _append(self, row: int, column: Array, inward: Array, curvature: float) -> None:
+        self.factor.append(column, inward, float(self.rows.diagonal[row]), curvature)
         self.active.append(row)
 
     def _solve(self) -> None:
@@ -242,7 +250,7 @@ class _Dual:
         self.active = [*active, row]
         self.values = self.values / xp.sum(self.vector())
         ray, index = self.vector(), self._index(self.active)
-        square = float(xp.sum(ray[index] * self.rows.products(index, index, ray[index])))
+        square = float(xp.sum(ray[index] * (self.rows.block(index, index) @ ray[index])))
         if square <= CONTRADICTORY**2 * self.largest:
             return "infeasible"
         self.values, self.active = values, active

@@ -8,15 +8,15 @@ Array = Any
 
 
 class Constraints(Protocol):
-    """What the method asks of the rows ``A``; ``None`` stands for all of them."""
+    """What the method asks of the rows ``A``."""
 
     diagonal: Array
 
-    def products(self, which: Array | None, index: Array, values: Array) -> Array:
-        """Return the rows' products with a combination of rows, ``A[which] A[index]ᵀ a``."""
+    def products(self, index: Array, values: Array) -> Array:
+        """Return all rows' products with a combination of some, ``A A[index]ᵀ a``."""
 
     def block(self, which: Array, index: Array) -> Array:
-        """Return ``A[which] A[index]ᵀ``."""
+        """Return ``A[which] A[index]ᵀ``, a copy."""
 
 
 class OfGram:
@@ -26,9 +26,8 @@ class OfGram:
         self.gram = gram
         self.diagonal = array_namespace(gram).linalg.diagonal(gram)
 
-    def products(self, which: Array | None, index: Array, values: Array) -> Array:
-        rows = self.gram if which is None else self.gram[which, :]
-        return rows[:, index] @ values
+    def products(self, index: Array, values: Array) -> Array:
+        return self.gram[:, index] @ values
 
     def block(self, which: Array, index: Array) -> Array:
         return self.gram[which, :][:, index]
@@ -41,9 +40,8 @@ class OfRows:
         self.rows = rows
         self.diagonal = array_namespace(rows).linalg.vecdot(rows, rows)
 
-    def products(self, which: Array | None, index: Array, values: Array) -> Array:
-        rows = self.rows if which is None else self.rows[which, :]
-        return rows @ (values @ self.rows[index, :])
+    def products(self, index: Array, values: Array) -> Array:
+        return self.rows @ (values @ self.rows[index, :])
 
     def block(self, which: Array, index: Array) -> Array:
         return self.rows[which, :] @ self.rows[index, :].T

@@ -50,25 +50,35 @@ class InverseFactor:
         self._gram[: self.size, : self.size] = gram
         return True
 
-    def append(self, column: Array, own: float) -> None:
-        """Take in one more row, independent of the others, from its products with them (k,) and itself."""
+    def append(self, column: Array, inward: Array, own: float, curvature: float) -> None:
+        """Take in one more row, independent of the others.
+
+        Parameters
+        ----------
+        column, own
+            Its products with the others ``b`` (k,) and with itself.
+        inward, curvature
+            ``G⁻¹ b`` and ``own − b·G⁻¹b > 0``, which make this cheap.
+        """
         k = self.size
         if k == len(self._gram):
             inverse, gram = self._inverse, self._gram
             self._inverse, self._gram = self._room(2 * k), self._room(2 * k)
             self._inverse[:k, :k], self._gram[:k, :k] = inverse, gram
-        W = self._inverse[:k, :k]
-        along = W @ column
-        across = (own - float(self._xp.sum(along * along))) ** 0.5
         self._gram[:k, k] = self._gram[k, :k] = column
         self._gram[k, k] = own
-        self._inverse[k, :k] = -(along @ W) / across
+        across = curvature**0.5
+        self._inverse[k, :k] = -inward / across
         self._inverse[:k, k] = 0.0
         self._inverse[k, k] = 1 / across
         self.size += 1
 
-    def drop(self, k: int) -> None:
-        """Forget row ``k``; the last row takes its place."""
+    def drop(self, k: int) -> Array:
+        """Forget row ``k``; the last row takes its place.
+
+        Returns what the inverse loses: the ``z`` (k + 1,), in the order before, by which ``G⁻¹`` less
+        ``z zᵀ`` is the new inverse, bordered by zeros in place ``k``.
+        """
         last = self.size - 1
         W = self._inverse[: self.size, : self.size]
         # reflect W's rows so that only the last of them still knows row k
@@ -77,12 +87,14 @@ class InverseFactor:
         mirror[last] += length if float(mirror[last]) > 0 else -length
         weight = 2 / float(self._xp.sum(mirror * mirror))
         W -= (weight * mirror)[:, None] * (mirror @ W)[None, :]
+        lost = self._xp.asarray(W[last, :], copy=True)
         W[:last, k] = W[:last, last]
         own = float(self._gram[last, last])
         self._gram[k, :last] = self._gram[last, :last]
         self._gram[:last, k] = self._gram[:last, last]
         self._gram[k, k] = own
         self.size = last
+        return lost
 
     def times_inverse(self, right: Array) -> Array:
         """Return ``WᵀW b``."""

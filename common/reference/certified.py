@@ -1,5 +1,6 @@
 """A centralized model with the bounds that it proves about itself."""
 
+import math
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -126,6 +127,12 @@ class Pair:
     def error_deg(self) -> float:
         """Return how many degrees ``w`` can be away from the exact direction."""
         return certified_angle(self.margin, self.bound)
+
+
+def within(distance: float, weights: NDArray[np.float64]) -> float:
+    """Return how many degrees a point within this distance of the weights can be away; 180 when any."""
+    length = float(np.linalg.norm(weights))
+    return math.degrees(math.asin(distance / length)) if distance < length else 180.0
 
 
 def proved(rows: Rows, w: Vector, a: Vector) -> Pair:

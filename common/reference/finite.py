@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.geometry import EPS
-from common.reference.certified import Reference
+from common.reference.certified import Reference, within
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -105,7 +105,7 @@ def _newton(objective: _Objective, singular: Vector) -> tuple[Vector, float] | N
         half = np.linalg.solve(triangle, gradient)
         step = -np.linalg.solve(triangle.T, half)
         decrement = float(np.linalg.norm(half))
-        if length <= SETTLED * start and not decrement < 0.5 * previous:
+        if length <= SETTLED * start + 16 * EPS * float(scale.max()) and not decrement < 0.5 * previous:
             return _proved(objective, x, hessian, decrement, scale)
         previous = decrement
         fraction = 1.0
@@ -133,10 +133,7 @@ def _proved(
     if radius * objective.bend > root:
         return None
     steepness = max(_lowest(hessian * np.outer(scale, scale)), lowest * float(scale.min()) ** 2)
-    length = float(np.linalg.norm(x / scale))
-    if not length > 0:
-        return x, 0.0
-    return x, math.degrees(math.asin(min(1.0, radius / math.sqrt(steepness) / length)))
+    return x, within(radius / math.sqrt(steepness), x / scale)
 
 
 def _lowest(hessian: Matrix) -> float:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.geometry import EPS
-from common.reference.certified import Reference
+from common.reference.certified import Reference, within
 
 Vector = NDArray[np.float64]
 Matrix = NDArray[np.float64]
@@ -30,8 +30,8 @@ def least_squares(X: Matrix, targets: Vector, importance: Vector | None = None) 
     weights, _, rank, singular = np.linalg.lstsq(A, t, rcond=None)
     residual = A @ weights - t
     length, largest = float(np.linalg.norm(weights)), float(singular.max(initial=0.0))
-    if not (rank and length > 0):
-        return Reference(weights, math.nan, math.nan, 0.0)
+    if not rank:
+        return Reference(weights, math.nan, math.nan, 180.0)
     rounding = EPS * sum(A.shape) * largest * (largest * length + float(np.linalg.norm(t)))
     distance = (float(np.linalg.norm(A.T @ residual)) + rounding) / float(singular[rank - 1]) ** 2
-    return Reference(weights, math.nan, math.nan, math.degrees(math.asin(min(1.0, distance / length))))
+    return Reference(weights, math.nan, math.nan, within(distance, weights))

@@ -15,6 +15,9 @@ from pathlib import Path
 from tests.processes import ROOT
 
 PUBLISHED = "python:3.11-slim"  # the Dockerfile's own choice
+# Whether the machine's packet filter sees what one container sends another over a bridge. It drops that
+# wherever an earlier engine has left its rules, and ours adds none.
+BRIDGED_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 SUITE = "bookworm"  # what a base is made of where that cannot be pulled
 PACKAGES = ("docker.io", "docker-compose", "debootstrap", "iptables")
 
@@ -30,7 +33,6 @@ class Engine:
     docker: str
     compose: tuple[str, ...]
     environment: Mapping[str, str]
-    started_here: bool
 
     def run(self, *arguments: object, limit: float = 60, check: bool = True) -> str:
         """Run a ``docker`` command; its stdout and stderr, without the last line's end."""
@@ -73,28 +75,29 @@ def engine() -> Iterator[Engine]:
         ``LOCALGD_START_DOCKER=1``, since packages are installed for it.
     """
     environment = dict(os.environ)
-    if (docker := _docker()) and (compose := _compose(docker)) and _answers(docker, environment):
-        yield Engine(docker, compose, environment, started_here=False)
-        return
-    if os.environ.get("CI") != "true" and os.environ.get("LOCALGD_START_DOCKER") != "1":
+    found = _reachable(environment)
+    if not found and not _allowed():
         raise NoEngine(
-            "no Docker engine with compose answers; LOCALGD_START_DOCKER=1 (as root) lets one be started"
+            "no Docker engine with BuildKit and compose answers; one is installed and started here only for "
+            "root, and with CI=true or LOCALGD_START_DOCKER=1"
         )
-    if os.geteuid() != 0:
-        raise NoEngine("no Docker engine with compose answers, and only root can start one")
-    if not (shutil.which("dockerd") and shutil.which("iptables") and docker and _compose(docker)):
+    if not found and not (_commands() and shutil.which("dockerd") and shutil.which("iptables")):
         _install()
-    docker = _docker()
-    compose = _compose(docker) if docker else None
-    if not (docker and compose and shutil.which("dockerd")):
+        found = _reachable(environment)  # some systems start it when it is installed
+    if found:
+        yield found
+        return
+    commands = _commands()
+    if not (commands and shutil.which("dockerd")):
         raise NoEngine(
-            f"after the installation of {', '.join(PACKAGES)} there is still no engine with compose"
+            f"with {', '.join(PACKAGES)} installed there is still no engine with BuildKit and compose"
         )
+    docker, compose = commands
     folder = Path(tempfile.mkdtemp(prefix="localgd-docker-", dir="/tmp"))  # a socket's path has to be short
     try:
         environment["DOCKER_HOST"] = f"unix://{folder}/socket"
-        with _daemon(folder, docker, environment):
-            yield Engine(docker, compose, environment, started_here=True)
+        with _setting(BRIDGED_FILTER, "0"), _daemon(folder, docker, environment):
+            yield Engine(docker, compose, environment)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -113,7 +116,7 @@ def base_image(engine: Engine) -> str:
         code, said = run([engine.docker, *attempt], engine.environment, 180, check=False)
         if code == 0:
             return PUBLISHED
-    if not (engine.started_here and shutil.which("debootstrap")):
+    if not (_allowed() and shutil.which("debootstrap")):
         last = " ".join(said.split()[-20:])
         raise NoEngine(f"{PUBLISHED} cannot be pulled, and no base image is named in BASE_IMAGE: {last}")
     with tempfile.TemporaryDirectory(prefix="localgd-base-") as folder:
@@ -139,6 +142,23 @@ def build(engine: Engine, base: str, target: str, tag: str) -> None:
         arguments += ["--build-arg", f"BASE_IMAGE={base}", "--target", target, "--tag", tag, *secrets]
         command = [engine.docker, "build", "--network", "host", "-f", "docker/Dockerfile", *arguments, "."]
         run(command, {**engine.environment, "DOCKER_BUILDKIT": "1"}, 900, cwd=ROOT)
+
+
+def _allowed() -> bool:
+    """Whether packages may be installed, and an engine and a base image made, on this machine."""
+    asked = os.environ.get("CI") == "true" or os.environ.get("LOCALGD_START_DOCKER") == "1"
+    return asked and os.geteuid() == 0
+
+
+def _reachable(environment: Mapping[str, str]) -> Engine | None:
+    commands = _commands()
+    return Engine(*commands, environment) if commands and _answers(commands[0], environment) else None
+
+
+def _commands() -> tuple[str, tuple[str, ...]] | None:
+    docker = _docker()
+    compose = _compose(docker) if docker else None
+    return (docker, compose) if docker and compose else None
 
 
 def _docker() -> str | None:
@@ -211,6 +231,20 @@ def _daemon(folder: Path, docker: str, environment: Mapping[str, str]) -> Iterat
         except subprocess.TimeoutExpired:
             os.killpg(daemon.pid, signal.SIGKILL)
             daemon.wait(20)
+
+
+@contextlib.contextmanager
+def _setting(file: Path, value: str) -> Iterator[None]:
+    """Set a kernel parameter, if there is such a one, and put it back."""
+    if not file.exists():
+        yield
+        return
+    before = file.read_text()
+    file.write_text(value)
+    try:
+        yield
+    finally:
+        file.write_text(before)
 
 
 def _index_secrets(folder: Path) -> dict[str, Path]:

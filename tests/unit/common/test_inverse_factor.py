@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from common.inverse_factor import DRIFT, InverseFactor
+
+
+def append(factor: InverseFactor, column: NDArray[np.float64], own: float) -> None:
+    inward = factor.solve(column)
+    factor.append(column, inward, own, own - float(column @ inward))
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -14,12 +20,18 @@ def test_it_solves_with_whatever_rows_are_left(seed: int) -> None:
         others = sorted(set(range(120)) - set(kept))
         if kept and (not others or rng.random() < 0.4):
             k = int(rng.integers(len(kept)))
-            factor.drop(k)
+            before = np.linalg.inv(A[kept] @ A[kept].T)
+            lost = factor.drop(k)
+            after = before - np.outer(lost, lost)
+            np.testing.assert_allclose(after[k], 0, rtol=0, atol=1e-9)
+            others = [j for j in range(len(kept)) if j != k]
+            inverse = np.linalg.inv(A[kept][others] @ A[kept][others].T)
+            np.testing.assert_allclose(after[np.ix_(others, others)], inverse, rtol=0, atol=1e-9)
             kept[k] = kept[-1]
             kept.pop()
         else:
             new = int(rng.choice(others))
-            factor.append(A[kept] @ A[new], float(A[new] @ A[new]))
+            append(factor, A[kept] @ A[new], float(A[new] @ A[new]))
             kept.append(new)
         gram = A[kept] @ A[kept].T
         np.testing.assert_allclose(factor.gram, gram, rtol=1e-13, atol=1e-13)
@@ -32,7 +44,7 @@ def test_dependent_rows_are_not_factored() -> None:
     factor = InverseFactor(np.ones(1))
     assert not factor.reset(np.array([[1.0, 1.0], [1.0, 1.0 - 1e-15]]))
     assert factor.size == 0
-    factor.append(np.zeros(0), 4.0)
+    append(factor, np.zeros(0), 4.0)
     np.testing.assert_array_equal(factor.solve(np.array([2.0])), [0.5])
 
 
