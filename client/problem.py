@@ -115,7 +115,7 @@ class Problem:
         return float(self.loss.curvature * sigma**2 / self.count)
 
     def steepness(self, margins: Array) -> float:
-        """Return what ``1/η`` of a gradient step at these margins has to be at least; 0 if any ``1/β`` will do.
+        """Return the least ``1/η`` of a gradient step at these margins; 0 where any ``1/β`` will do.
 
         For an adaptive loss it is ``max‖z‖² f(w)``: along such a step every margin falls by at most 1, so
         the curvature grows by at most ``e`` and the loss decreases, as ``∫₀¹ (1−t) eᵗ dt = e − 2 < 1``.
