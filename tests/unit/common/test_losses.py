@@ -180,7 +180,8 @@ def test_no_softmax_overflows(size: float) -> None:
         value, pull = softmax.value(margins), softmax.pull(margins)
     expected = np.array([2 * math.exp(-size), size, size + math.log(2), size])
     np.testing.assert_allclose(value, expected, rtol=1e-13)
-    np.testing.assert_allclose(pull[1:], [[1, 0], [0.5, 0.5], [0, 1]], rtol=1e-15, atol=1e-15)
+    sure = np.array([[1, 0], [0.5, 0.5], [0, 1]])
+    np.testing.assert_allclose(pull[1:], sure, rtol=1e-15, atol=1e-15)
     np.testing.assert_allclose(pull[0], np.full(2, math.exp(-size)), rtol=1e-13)  # the tail keeps its digits
 
 
