@@ -6,6 +6,9 @@ from typing import Any
 
 from array_api_compat import array_namespace, device
 
+from common.constraints import Constraints, OfGram, OfRows
+from common.inverse_factor import InverseFactor
+
 Array = Any
 
 TOLERANCE = 1e-10
@@ -16,6 +19,12 @@ ROUNDING = 16 * 2.0**-52
 
 CONTRADICTORY = 1e-7
 """A dual ray proves the rows contradictory when ``‖Zᵀa‖ / 1ᵀa`` is below this share of the largest norm."""
+
+CLOSE = 1e-4
+"""A row this close to the span of the active ones, relative to its square, is looked at more accurately."""
+
+WORKING_SET = 64
+"""How many of the most violated rows are looked at between two looks at all of them."""
 
 
 @dataclass(frozen=True)
@@ -52,124 +61,200 @@ def least_distance(gram: Array, short: Array, active: list[int], tolerance: floa
     active
         A guess of the active set, of independent rows.  It saves time and does not change the answer.
     """
-    dual = _Dual(gram, short)
+    return _solved(OfGram(gram), short, active, tolerance)
+
+
+def least_distance_of_rows(
+    rows: Array, short: Array, active: list[int], tolerance: float = TOLERANCE
+) -> Multipliers:
+    """Return what `least_distance` returns, from the rows ``A`` (n, d) themselves.
+
+    Products are formed with active rows only, so memory stays at ``O(n d + k²)`` for ``k`` active rows:
+    the better way where rows are many and few of them are active.
+    """
+    return _solved(OfRows(rows), short, active, tolerance)
+
+
+def _solved(constraints: Constraints, short: Array, active: list[int], tolerance: float) -> Multipliers:
+    dual = _Dual(constraints, short)
     result = dual.run(active, tolerance)
     return Multipliers(dual.vector(), dual.active, dual.changes, result)
 
 
 @dataclass
 class _Dual:
-    """The multipliers of the active constraints, in the coordinates of the Gram matrix (n, n).
+    """The multipliers of the active constraints.
 
     ``short`` (n,) is how far each row falls short of 1 at the centre; ``values`` belong to the rows
-    listed in ``active``.
+    listed in ``active``, and ``factor`` to their Gram matrix, in the same order.
     """
 
-    gram: Array
+    rows: Constraints
     short: Array
     changes: int = 0
 
     def __post_init__(self) -> None:
         self.active: list[int] = []
         self.values: Array = self.short[:0]
-        xp = array_namespace(self.gram)
-        self.largest = float(xp.max(xp.linalg.diagonal(self.gram)))
+        self.xp = array_namespace(self.short)
+        self.largest = float(self.xp.max(self.rows.diagonal))
+        self.factor = InverseFactor(self.short)
 
     def run(self, active: list[int], tolerance: float) -> str:
         """Solve, starting from a guess of the active set."""
-        self.shrink_to_positive(active)
+        self.start(active)
         result, limit = "solved", 10 * len(self.short) + 100
         while result == "solved":
             violation = self.violation()
-            row = int(array_namespace(violation).argmax(violation))
-            if not float(violation[row]) > tolerance + self.rounding():
+            if not float(self.xp.max(violation)) > tolerance + self.rounding():
                 break
-            result = self.meet(row, float(violation[row]), limit)
+            result = self.meet_all(self.worst(violation), tolerance, limit)
         if result != "infeasible":
-            self.activate(sorted(self.active))
+            self.active = sorted(self.active)
+            index = self._index(self.active)
+            self.values = self.xp.linalg.solve(self.rows.block(index, index), self.short[index])
         return result
 
     def vector(self) -> Array:
         """Return the whole dual (n,), without the negative zeros of rounding."""
-        xp = array_namespace(self.short)
-        full = xp.zeros_like(self.short)
+        full = self.xp.zeros_like(self.short)
         full[self._index(self.active)] = self.values
-        return xp.where(full > 0, full, xp.zeros_like(full))
+        return self.xp.where(full > 0, full, self.xp.zeros_like(full))
 
     def rounding(self) -> float:
         """Return the error that `violation` may have; margins are sums of multiples of the multipliers."""
-        xp = array_namespace(self.gram)
-        return ROUNDING * self.largest * float(xp.sum(xp.abs(self.values)))
+        return ROUNDING * self.largest * float(self.xp.sum(self.xp.abs(self.values)))
 
     def violation(self) -> Array:
         """Return how far each row falls short of 1 at the current point; active rows do not count."""
         index = self._index(self.active)
-        violation = self.short - self.gram[:, index] @ self.values
+        violation = self.short - self.rows.products(index, self.values)
         violation[index] = -math.inf
         return violation
 
-    def activate(self, active: list[int]) -> None:
-        """Make exactly these rows active, each with a margin of 1."""
-        self.active = active
-        self.values = self._solved(self.short[self._index(active)])
+    def worst(self, violation: Array) -> list[int]:
+        """Return the most violated rows, the working set."""
+        if len(violation) <= WORKING_SET:
+            order = range(len(violation))
+        else:
+            order = self.xp.argsort(violation, descending=True)[:WORKING_SET].tolist()
+        return [k for k in order if float(violation[k]) > 0]
 
-    def shrink_to_positive(self, active: list[int]) -> None:
+    def start(self, active: list[int]) -> None:
         """Start from a guess of the active set, cut down until its multipliers are positive."""
-        self.activate(active)
-        while self.active and not bool((self.values > 0).all()):
+        self._activate(active)
+        while not bool(self.xp.all(self.values > 0)):
             kept = zip(self.active, self.values.tolist(), strict=True)
-            self.activate([k for k, value in kept if value > 0])
+            self._activate([row for row, value in kept if value > 0])
 
-    def meet(self, row: int, lack: float, limit: int) -> str:
-        """Make a violated row active, dropping others where they block the way."""
-        xp = array_namespace(self.gram)
-        own = float(self.gram[row, row])
+    def meet_all(self, working: list[int], tolerance: float, limit: int) -> str:
+        """Meet the rows of a working set, the most violated first."""
+        result, index = "solved", self._index(working)
+        self.among, self.short_of_these = self.rows.block(index, index), self.short[index]
+        self.cross = self.rows.block(index, self._index(self.active))
+        while result == "solved":
+            violation = self.short_of_these - self.cross @ self.values
+            place = int(self.xp.argmax(violation))
+            lack, row = float(violation[place]), working[place]
+            if row in self.active or not lack > tolerance + self.rounding():
+                break
+            result = self.meet(row, place, lack, limit)
+        if result == "solved":
+            self._solve()
+        return result
+
+    def meet(self, row: int, place: int, lack: float, limit: int) -> str:
+        """Make a violated row, from its place in the working set, active; drop others that block the way."""
+        column, value = self.cross[place, :], 0.0
+        inward = self.factor.times_inverse(column)
         while self.changes < limit:
             self.changes += 1
-            column = self.gram[row, self._index(self.active)]
-            inward = self._solved(column)
-            curvature = own - float(xp.sum(column * inward))
-            noise = ROUNDING * (own + self.largest * float(xp.sum(xp.abs(inward))) ** 2)
-            full = lack / curvature if curvature > noise else math.inf  # else in the span of the active rows
+            curvature = self._curvature(row, column, inward)
+            if curvature < CLOSE * float(self.rows.diagonal[row]):  # what is left is mostly rounding
+                inward = self.factor.solve(column)
+                curvature = self._curvature(row, column, inward)
+            full = lack / curvature if curvature > 0 else math.inf
             step, blocking = self._longest_step(inward)
             if full < math.inf and full <= step:
-                self.activate([*self.active, row])
+                self._append(row, column, inward, curvature)
+                self.cross = self.xp.concat([self.cross, self.among[:, place : place + 1]], axis=1)
+                last = self.xp.full_like(self.short[:1], value + full)
+                self.values = self.xp.concat([self.values - full * inward, last])
                 return "solved"
             if step == math.inf:
                 return self._become_ray(row, inward)
             lack -= step * curvature
+            value += step
             self.values = self.values - step * inward
-            keep = [k for k in range(len(self.active)) if k != blocking]
-            self.active, self.values = [self.active[k] for k in keep], self.values[self._index(keep)]
+            inward = self._drop(blocking, column, inward)
+            column = self.cross[place, :]
         return "inexact"
 
     def _longest_step(self, inward: Array) -> tuple[float, int]:
         """Return how far the dual can go before a multiplier reaches zero, and which one it is."""
-        step, blocking = math.inf, -1
-        for k, (value, slope) in enumerate(zip(self.values.tolist(), inward.tolist(), strict=True)):
-            if slope > 0 and value / slope < step:
-                step, blocking = value / slope, k
-        return step, blocking
+        if not self.active:
+            return math.inf, -1
+        xp = self.xp
+        ones, never = xp.ones_like(inward), xp.full_like(inward, math.inf)
+        steps = xp.where(inward > 0, self.values / xp.where(inward > 0, inward, ones), never)
+        blocking = int(xp.argmin(steps))
+        return float(steps[blocking]), blocking
+
+    def _drop(self, k: int, column: Array, inward: Array) -> Array:
+        """Make active row ``k`` inactive, the last one taking its place; return ``inward`` without it."""
+        lost = self.factor.drop(k)
+        inward = inward - float(self.xp.sum(lost * column)) * lost
+        self.active[k] = self.active[-1]
+        self.active.pop()
+        for vector in (self.values, inward):
+            vector[k] = vector[-1]
+        self.cross[:, k] = self.cross[:, -1]
+        self.values, self.cross = self.values[:-1], self.cross[:, :-1]
+        return inward[:-1]
+
+    def _activate(self, rows: list[int]) -> None:
+        """Make exactly these rows active, without those that lie in the span of others."""
+        index = self._index(rows)
+        if self.factor.reset(self.rows.block(index, index)):
+            self.active = list(rows)
+        else:
+            self.active = []
+            for row in rows:
+                column = self.rows.block(self._index([row]), self._index(self.active))[0]
+                inward = self.factor.solve(column)
+                curvature = self._curvature(row, column, inward)
+                if curvature > 0:
+                    self._append(row, column, inward, curvature)
+        self._solve()
+
+    def _curvature(self, row: int, column: Array, inward: Array) -> float:
+        """Return the square of a row's distance to the span of the active rows, 0 where that is but noise."""
+        own = float(self.rows.diagonal[row])
+        curvature = own - float(self.xp.sum(column * inward))
+        noise = ROUNDING * (own + self.largest * float(self.xp.sum(self.xp.abs(inward))) ** 2)
+        return curvature if curvature > noise else 0.0
+
+    def _append(self, row: int, column: Array, inward: Array, curvature: float) -> None:
+        self.factor.append(column, inward, float(self.rows.diagonal[row]), curvature)
+        self.active.append(row)
+
+    def _solve(self) -> None:
+        """Give each active row a margin of 1."""
+        self.values = self.factor.solve(self.short[self._index(self.active)])
 
     def _become_ray(self, row: int, inward: Array) -> str:
         """Turn into the dual ray that proves the constraints contradictory, with mass 1, if it does."""
-        xp = array_namespace(self.gram)
+        xp = self.xp
         values, active = self.values, self.active
         self.values = xp.concat([-inward, xp.ones_like(self.short[:1])])
         self.active = [*active, row]
         self.values = self.values / xp.sum(self.vector())
-        ray = self.vector()
-        if float(xp.sum(ray * (self.gram @ ray))) <= CONTRADICTORY**2 * self.largest:
+        ray, index = self.vector(), self._index(self.active)
+        square = float(xp.sum(ray[index] * (self.rows.block(index, index) @ ray[index])))
+        if square <= CONTRADICTORY**2 * self.largest:
             return "infeasible"
         self.values, self.active = values, active
         return "inexact"
 
-    def _solved(self, right: Array) -> Array:
-        """Solve with the Gram matrix of the active rows."""
-        xp = array_namespace(self.gram)
-        index = self._index(self.active)
-        return xp.linalg.solve(self.gram[index, :][:, index], right)
-
     def _index(self, rows: list[int]) -> Array:
-        xp = array_namespace(self.gram)
-        return xp.asarray(rows, dtype=xp.int64, device=device(self.gram))
+        return self.xp.asarray(rows, dtype=self.xp.int64, device=device(self.short))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.flower_options import BUILT_IN, PREFIX, parse_options
 from common.losses import LOSSES
 
 Value = str | int | float | bool
@@ -19,6 +20,8 @@ SOLVERS = {
     "modified-local-gd": ("proximal", "projection"),
     "cutting-plane": ("projection",),
     "consensus": ("projection",),
+    **{PREFIX + name: ("gradient", "projection", "proximal") for name in BUILT_IN},
+    PREFIX + "FedProx": ("proximal",),
 }
 """The solvers each strategy works with; the first is its default."""
 
@@ -81,6 +84,13 @@ def _text(value: Value) -> Value:
     return value
 
 
+def _strategy(value: Value) -> Value:
+    if isinstance(value, str) and value.startswith(PREFIX) and value not in SOLVERS:
+        built_in = (name for name in SOLVERS if name.startswith(PREFIX))
+        raise UserError(f"strategy = '{value}' is not allowed; {nearest(value, built_in)}")
+    return one_of(*SOLVERS).parse(value)
+
+
 BOOLEAN = Rule("true, false", _boolean)
 TEXT = Rule("a text", _text)
 
@@ -98,7 +108,8 @@ class Config:
     means *not given*; ``solver = "auto"`` is replaced by the strategy's default.
     """
 
-    strategy: str = key("modified-local-gd", one_of(*SOLVERS))
+    strategy: str = key("modified-local-gd", Rule(", ".join(SOLVERS), _strategy))
+    strategy_options: str = key("", TEXT)
     loss: str = key("logistic", one_of(*LOSSES))
     solver: str = key("auto", one_of("auto", "gradient", "proximal", "projection"))
     engine: str = key("auto", one_of("auto", "numpy", "torch"))
@@ -136,7 +147,7 @@ class Config:
         Raises
         ------
         UserError
-            For an unknown key, a bad value, or a solver that the strategy or the loss does not work with.
+            For an unknown key, a bad value, or a solver or option that strategy or loss do not work with.
         """
         for name in values:
             if name not in _RULES:
@@ -145,7 +156,18 @@ class Config:
             name.replace("-", "_"): _checked(name, value) for name, value in values.items()
         }
         config = cls(**checked)
+        if config.built_in:
+            parse_options(config.built_in, config.strategy_options)
+        elif config.strategy_options:
+            raise UserError(
+                f"strategy-options goes with {PREFIX}NAME, not with strategy = '{config.strategy}'"
+            )
         return dataclasses.replace(config, solver=_solver(config))
+
+    @property
+    def built_in(self) -> str:
+        """The name of Flower's own strategy where ``strategy`` is one of them, else empty."""
+        return self.strategy.removeprefix(PREFIX) if self.strategy.startswith(PREFIX) else ""
 
     def values(self) -> dict[str, Value]:
         """Return the resolved keys as written in files, in the order of declaration."""

@@ -51,8 +51,8 @@ class Model:
         if not self.classes:
             return scores
         chosen = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(np.intp)
-        names: NDArray[np.str_] = np.array(self.classes)
-        return names[chosen]
+        named: NDArray[np.str_] = np.array(self.classes)[chosen]
+        return named
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""

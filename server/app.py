@@ -15,6 +15,7 @@ from common import virtual
 from common.config import Config
 from common.errors import LocalGDError, NotSeparable
 from common.federation import Federation
+from common.flower_options import parse_options
 from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
@@ -40,6 +41,7 @@ from server.monitor import (
 )
 from server.results import RunDirectory, check_out
 from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
+from strategies.flower_by_name import by_name
 
 Vector = NDArray[np.float64]
 STRATEGIES: dict[str, type[LocalSolveStrategy[Any]]] = {
@@ -69,8 +71,8 @@ def main(grid: Grid, context: Context) -> None:
     all_here = in_process or (simulated and config.dataset != "file")
     settings = solver_settings(config)
     federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
-    complete = federation.settings(settings)
-    rates = complete.rates(complete.beta)
+    strategy = build_strategy(config, settings, federation)
+    rates = strategy.settings.rates(strategy.settings.beta)
     score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
     reference = find_reference(config, federation, all_here)
@@ -87,7 +89,6 @@ def main(grid: Grid, context: Context) -> None:
         log(INFO, "%s", line(row))
 
     monitor = Monitor(federation, write, reference, score)
-    strategy = STRATEGIES[config.strategy](settings=settings, federation=federation)
     callbacks = [monitor, StopAtCertifiedAngle(monitor, config.stop_at_certified_angle)]
     if config.solver == "projection":  # gradient steps go on to the loss's own minimiser
         callbacks.append(StopIfNotSeparable(monitor))
@@ -155,6 +156,16 @@ def solver_settings(config: Config) -> SolverSettings:
         cuts=config.cuts if config.strategy == "cutting-plane" else 1,
         min_active=config.min_active,
     )
+
+
+def build_strategy(
+    config: Config, settings: SolverSettings, federation: Federation
+) -> LocalSolveStrategy[Any]:
+    """Return the strategy of the configuration: one of this project's, or one of Flower's own."""
+    if config.built_in:
+        options = parse_options(config.built_in, config.strategy_options)
+        return by_name(config.built_in, options, settings, federation)
+    return STRATEGIES[config.strategy](settings=settings, federation=federation)
 
 
 def describe(

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from logging import INFO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.common.logger import log
@@ -17,7 +18,7 @@ from common import virtual
 from common.config import Config
 from common.errors import RunError, UserError
 from common.federation import Federation
-from common.labels import encoded, signed, targets
+from common.labels import encoded, targets
 from common.model import read_weights
 from common.reference import Reference
 from common.sparse import Features, dense, is_sparse
@@ -132,11 +133,12 @@ def find_reference(config: Config, federation: Federation, all_here: bool) -> Re
         return Reference(weights, margin=float("nan"), bound=float("nan"), error_deg=0.0)
     if config.reference == "none" or not all_here:
         return None
-    if federation.loss.labels != "two":
-        return None
-    found = references.max_margin(pooled_rows(config, federation))
-    if found is None:
+    classes = len(federation.preparation.classes)
+    found = references.centralized(federation.preparation.loss, all_parts(config, federation), classes)
+    if found is None or not found.separable:
         log(INFO, "the pooled data are not linearly separable: there is no max-margin model to compare with")
+    if found is not None and not found.separable:
+        log(INFO, "true angles are to the minimiser of the clients' mean loss")
     return found
 
 
@@ -145,9 +147,12 @@ def _read(path: str, key: str, federation: Federation) -> Vector:
     return read_weights(Path(path), key, federation.scaling, classes)
 
 
-def pooled_rows(config: Config, federation: Federation) -> NDArray[np.float64]:
-    """Return the signed rows of all virtual clients, in the order of their names."""
-    names = virtual.names(config)
-    shards = [virtual.shard(config, names.index(client.name)) for client in federation.clients]
-    classes = federation.preparation.classes
-    return np.vstack([dense(signed(federation.scaling.rows(part.X), part.y, classes)) for part in shards])
+def all_parts(config: Config, federation: Federation) -> list[tuple[NDArray[np.float64], NDArray[Any]]]:
+    """Return the rows and the numbered labels, or targets, of all clients, in the order of their names."""
+    names, classes = virtual.names(config), federation.preparation.classes
+    parts = []
+    for client in federation.clients:
+        data = virtual.shard(config, names.index(client.name))
+        labels = encoded(data.y, classes) if classes else targets(data.y)
+        parts.append((dense(federation.scaling.rows(data.X)), labels))
+    return parts

@@ -201,7 +201,7 @@ def conclusion(row: Row) -> str:
     """Say in words what is known of a run's last model."""
     said = []
     if row["reference_distance"] is not None:
-        said.append(f"{row['reference_distance']:.2g} of its length away from the centralized model")
+        said.append(f"‖w − ŵ‖ is {row['reference_distance']:.2g} of ‖ŵ‖, the centralized model")
     elif row["true_angle_deg"] is not None:
         said.append(f"true angle {_degrees(row['true_angle_deg'])}")
     if row["certified_angle_deg"] is not None:

@@ -107,7 +107,7 @@ def versions() -> dict[str, str]:
 
 def fresh(parent: Path, strategy: str) -> Path:
     """Return a directory name that is not taken."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}"
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy.replace(':', '-')}"
     path, k = parent / stem, 1
     while path.exists():
         path, k = parent / f"{stem}-{k}", k + 1

@@ -3,44 +3,53 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from common.active_set import least_distance
+from common.active_set import least_distance_of_rows
 from common.errors import NotSeparable
 from common.federation import Federation
 from common.solution import Answer, SolverSettings
 from strategies.base import LocalSolveStrategy
+from strategies.cuts import Cut, gathered, joined, weighed
 
 Vector = NDArray[np.float64]
 PROJECTION = SolverSettings(solver="projection", cuts=4)
 
-IDLE_ROUNDS = 8
-"""A cut that has not carried any of the model for this many rounds is dropped."""
+MOST_OWNERS = 500
+"""With more clients than this, the cuts of several are summed into one, unless the strategy is told."""
 
+INWARD = 0.5
+"""How far from the model to the best feasible point the third centre lies."""
 
-@dataclass(frozen=True)
-class Cut:
-    """``normal · w ≥ 1`` for every model with margins of at least 1 on the client's examples.
-
-    ``weight`` is its multiplier in the model, ``idle`` for how many rounds that has been zero.
-    """
-
-    client: str
-    normal: Vector
-    weight: float = 0.0
-    idle: int = 0
+RELEASED = 0.25
+"""Which part of the client's own share the third centre leaves out."""
 
 
 @dataclass(frozen=True)
 class CutState:
-    """The model (d,), the cuts and their Gram matrix, and the shortest model known to be feasible."""
+    """The model, the cuts, the shortest model known to be feasible, and the clients in order of the deal."""
 
     weights: Vector
-    cuts: tuple[Cut, ...]
-    gram: NDArray[np.float64]
-    feasible: Vector | None
+    cuts: tuple[Cut, ...] = ()
+    feasible: Vector | None = None
+    clients: tuple[str, ...] = ()
+
+    @cached_property
+    def places(self) -> dict[str, int]:
+        """A client's place in the deal."""
+        return {client: place for place, client in enumerate(self.clients)}
+
+    @cached_property
+    def shares(self) -> dict[int, Vector]:
+        """What each owner's cuts contribute to the model, of those that contribute."""
+        shares: dict[int, Vector] = {}
+        for cut in self.cuts:
+            if cut.weight > 0:
+                shares[cut.owner] = shares.get(cut.owner, 0.0) + cut.weight * cut.normal
+        return shares
 
 
 class CuttingPlane(LocalSolveStrategy[CutState]):
@@ -48,29 +57,45 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
 
     A projection ``w − c = Zᵀa`` is a cut ``p = Zᵀa / 1ᵀa`` that every model with margins of at least 1
     satisfies, the max-margin model too (Kelley 1960).  Each client projects three centres: the model;
-    the model less the client's own cuts' share, which gives the exact step given everybody else; and the
-    midpoint between the model and the best feasible point.  The model is its own certificate:
-    ``γ* ≤ ‖w‖ / Σ weights``.
+    the model less the client's own cuts' share, which gives the exact step given everybody else; and a
+    point on the way to the best feasible point, with some of that share left out.  The model is its own
+    certificate: ``γ* ≤ ‖w‖ / Σ weights``.
+
+    Parameters
+    ----------
+    groups
+        Into how many groups the clients are dealt, in turn in the order of their names; the cuts of a group
+        are summed.  It bounds the server's problem where clients are very many, and costs rounds.  None for
+        one group per client, up to `MOST_OWNERS`.
     """
 
-    def __init__(self, settings: SolverSettings = PROJECTION, federation: Federation | None = None) -> None:
+    def __init__(
+        self,
+        settings: SolverSettings = PROJECTION,
+        federation: Federation | None = None,
+        groups: int | None = None,
+    ) -> None:
         super().__init__(settings, federation)
+        self.groups = groups
 
     def init(self, weights: Vector) -> CutState:
         """Start without cuts; the initial model is only the first centre."""
-        return CutState(np.asarray(weights, np.float64), (), np.zeros((0, 0)), None)
+        return CutState(np.asarray(weights, np.float64))
 
     def centres(self, state: CutState, client: str) -> tuple[Vector, ...]:
-        """The model; the model without the client's share; halfway to the best feasible point."""
+        """The model; the model without the client's share; some way to the best feasible point."""
         centres = [state.weights]
-        share = sum(
-            (c.weight * c.normal for c in state.cuts if c.client == client), np.zeros_like(state.weights)
-        )
-        if share.any():
+        share = state.shares.get(self.owner(state, client)) if client in state.places else None
+        if share is not None:
             centres.append(state.weights - share)
         if state.feasible is not None:
-            centres.append((state.weights + state.feasible) / 2)
+            inward = state.weights + INWARD * (state.feasible - state.weights)
+            centres.append(inward if share is None else inward - RELEASED * share)
         return tuple(centres)
+
+    def owner(self, state: CutState, client: str) -> int:
+        """Return to which owner of cuts a client belongs."""
+        return state.places[client] % (self.groups or MOST_OWNERS)
 
     def combine(self, state: CutState, answers: Sequence[Answer]) -> CutState:
         """Take in the new cuts, solve, and drop what has long been idle.
@@ -80,36 +105,24 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
         NotSeparable
             When the cuts contradict each other.
         """
-        fresh = [
-            Cut(answer.client, part.displacement / part.dual_mass)
-            for answer in answers
-            for solution in answer.solutions
-            for part in solution.parts
-            if part.dual_mass > 0
-        ]
+        new = sorted({answer.client for answer in answers} - state.places.keys())
         feasible = shorter(state.feasible, scaled_to_feasible(state.weights, answers))
+        state = replace(state, clients=(*state.clients, *new), feasible=feasible)
+        fresh = gathered(answers, lambda client: self.owner(state, client))
         if not fresh:  # without any cut the shortest model is zero, not an initial one that all accept
-            weights = state.weights if state.cuts else np.zeros_like(state.weights)
-            return replace(state, weights=weights, feasible=feasible)
-        cuts = [*state.cuts, *fresh]
-        gram = bordered(state.gram, [cut.normal for cut in state.cuts], [cut.normal for cut in fresh])
+            return state if state.cuts else replace(state, weights=np.zeros_like(state.weights))
+        cuts = joined(state.cuts, fresh)
+        normals = np.stack([cut.normal.reshape(-1) for cut in cuts])
         carrying = [k for k, cut in enumerate(cuts) if cut.weight > 0]
-        found = least_distance(gram, np.ones(len(cuts)), carrying)
-        cuts = [
-            replace(cut, weight=float(weight), idle=0 if weight > 0 else cut.idle + 1)
-            for cut, weight in zip(cuts, found.values, strict=True)
-        ]
-        kept = [k for k, cut in enumerate(cuts) if cut.idle < IDLE_ROUNDS]
-        weights = sum(
-            (cut.weight * cut.normal for cut in cuts if cut.weight > 0), np.zeros_like(state.weights)
-        )
+        found = least_distance_of_rows(normals, np.ones(len(cuts)), carrying)
+        weights = found.values @ normals
         if found.result == "infeasible":
-            bound = float(np.linalg.norm(weights)) / math.fsum(cut.weight for cut in cuts)
+            bound = float(np.linalg.norm(weights)) / math.fsum(found.values)
             raise NotSeparable(
                 f"the clients' data together are not linearly separable (no margin above {bound:.1g}), so "
                 "there is no max-margin model; strategy = 'local-gd' or 'modified-local-gd' goes on without"
             )
-        return CutState(weights, tuple(cuts[k] for k in kept), gram[np.ix_(kept, kept)], feasible)
+        return replace(state, weights=weights.reshape(state.weights.shape), cuts=weighed(cuts, found.values))
 
     def weights(self, state: CutState) -> Vector:
         """Return the model."""
@@ -131,16 +144,3 @@ def shorter(first: Vector | None, second: Vector | None) -> Vector | None:
     if first is None or second is None:
         return second if first is None else first
     return first if np.linalg.norm(first) <= np.linalg.norm(second) else second
-
-
-def bordered(gram: NDArray[np.float64], old: list[Vector], new: list[Vector]) -> NDArray[np.float64]:
-    """Return the Gram matrix of the old and the new vectors, from that of the old ones."""
-    count = len(old)
-    grown = np.empty((count + len(new), count + len(new)))
-    fresh = np.array(new)
-    grown[:count, :count] = gram
-    grown[count:, count:] = fresh @ fresh.T
-    if old:
-        grown[count:, :count] = fresh @ np.array(old).T
-        grown[:count, count:] = grown[count:, :count].T
-    return grown

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from common.active_set import Multipliers, least_distance
+from common.active_set import WORKING_SET, Multipliers, least_distance, least_distance_of_rows
 from tests.problems import repeatable, signed_rows
 
 Matrix = NDArray[np.float64]
@@ -101,3 +101,46 @@ def test_rows_that_are_met_need_nothing() -> None:
     found = solve([[1.0, 0.0], [0.0, 1.0]], np.array([1.0, 2.0]))
     np.testing.assert_array_equal(found.values, [0.0, 0.0])
     assert (found.active, found.changes, found.result) == ([], 0, "solved")
+
+
+@repeatable
+@given(SEEDS, SIZES, SIZES, st.floats(-2, 0), st.floats(0, 3))
+def test_the_rows_themselves_give_what_their_gram_matrix_gives(
+    seed: int, n: int, d: int, margin: float, far: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    A = signed_rows(rng, n, d, 10.0**margin)
+    centre = far * rng.standard_normal(d)
+    found = least_distance_of_rows(A, 1 - A @ centre, [])
+    check_kkt(A, centre, found)
+    of_gram = solve(A, centre)
+    size = 1 + float(of_gram.values.sum())
+    np.testing.assert_allclose(A.T @ found.values, A.T @ of_gram.values, rtol=0, atol=1e-8 * size)
+
+
+def test_many_more_rows_than_are_looked_at_together() -> None:
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        A = signed_rows(rng, 12 * WORKING_SET, 40, 0.02)
+        found = least_distance_of_rows(A, np.ones(len(A)), [])
+        check_kkt(A, np.zeros(40), found)
+        check_kkt(A, np.zeros(40), solve(A))
+        warm = least_distance_of_rows(A, np.ones(len(A)), found.active)
+        assert warm.changes == 0
+        np.testing.assert_array_equal(warm.values, found.values)
+
+
+def test_a_guess_of_dependent_rows_is_thinned_out() -> None:
+    rng = np.random.default_rng(0)
+    A = np.tile(signed_rows(rng, 10, 20, 0.1), (3, 1))
+    check_kkt(A, np.zeros(20), solve(A, active=list(range(30))))
+
+
+def test_rows_that_contradict_each_other_among_many() -> None:
+    rng = np.random.default_rng(0)
+    A = signed_rows(rng, 300, 30, 0.1)
+    A[-1] = -A[:7].sum(axis=0)
+    found = least_distance_of_rows(A, np.ones(300), [])
+    assert found.result == "infeasible"
+    assert found.values.sum() == pytest.approx(1)
+    assert np.linalg.norm(A.T @ found.values) <= 1e-7 * np.linalg.norm(A, axis=1).max()

@@ -59,7 +59,7 @@ def test_nearest() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("strategy", "fedavg", "local-gd, modified-local-gd, cutting-plane, consensus"),
+        ("strategy", "fedavg", ", ".join(SOLVERS)),
         ("loss", 1, "logistic, exponential, softmax, squared"),
         ("solver", "newton", "auto, gradient, proximal, projection"),
         ("engine", "jax", "auto, numpy, torch"),

@@ -1,17 +1,20 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.active_set import Multipliers, least_distance
+from common.active_set import Multipliers, least_distance_of_rows
 from common.errors import NotSeparable
+from common.geometry import angle
 from common.reference import max_margin
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from strategies import Callback, Costs, CuttingPlane, cutting_plane
-from strategies.cutting_plane import IDLE_ROUNDS, Cut, CutState
-from tests.problems import Shard, answer, federation_data, grid_of, run
+from strategies.cuts import IDLE_ROUNDS, Cut
+from strategies.cutting_plane import INWARD, MOST_OWNERS, RELEASED, CutState
+from tests.problems import Shard, answer, federation_data, grid_of, run, signed_rows
 
 Vector = NDArray[np.float64]
 
@@ -66,14 +69,14 @@ def test_two_rounds_by_hand(tmp_path: Path) -> None:
     np.testing.assert_allclose([cut.weight for cut in first.cuts], [385 / 81, 40 / 81], rtol=1e-13)
     assert first.feasible is None
     np.testing.assert_allclose(second.weights, [3 / 2, 2], rtol=1e-13)
-    for name, expected in (
-        ("node 1", [[0, 0.5], [41 / 385, 172 / 385], [0.2, 0.4]]),
-        ("node 2", [[1, -0.25]]),  # again and again
+    for owner, expected in (
+        (0, [[0, 0.5], [41 / 385, 172 / 385], [0.2, 0.4]]),
+        (1, [[1, -0.25]]),  # again and again, and kept once
     ):
-        found = np.unique([cut.normal.round(12) for cut in second.cuts if cut.client == name], axis=0)
+        found = np.unique([cut.normal.round(12) for cut in second.cuts if cut.owner == owner], axis=0)
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     assert second.cuts[0].idle == 1
-    assert sum(cut.weight for cut in second.cuts if cut.client == "node 2") == pytest.approx(3 / 2)
+    assert sum(cut.weight for cut in second.cuts if cut.owner == 1) == pytest.approx(3 / 2)
     assert second.feasible is not None
     np.testing.assert_allclose(second.feasible, [13 / 8, 2], rtol=1e-13)  # w over its smallest margin, 8/9
     np.testing.assert_allclose(states.masses, [425 / 81, 25 / 4], rtol=1e-13)
@@ -82,18 +85,72 @@ def test_two_rounds_by_hand(tmp_path: Path) -> None:
 def test_centres() -> None:
     # what each client's cuts carry: (1, 2) and (0, 3)
     cuts = (
-        Cut("a", np.array([0.5, 1.0]), 2.0),
-        Cut("b", np.array([0.0, 1.0]), 3.0),
-        Cut("a", np.array([7.0, 7.0]), 0.0, 4),
+        Cut(0, np.array([0.5, 1.0]), 2.0),
+        Cut(1, np.array([0.0, 1.0]), 3.0),
+        Cut(0, np.array([7.0, 7.0]), 0.0, 4),
     )
-    state = CutState(np.array([1.0, 5.0]), cuts, np.eye(3), None)
+    state = CutState(np.array([1.0, 5.0]), cuts, clients=("a", "b", "c"))
     strategy = CuttingPlane()
     np.testing.assert_array_equal(strategy.centres(state, "a"), [[1, 5], [0, 3]])
     np.testing.assert_array_equal(strategy.centres(state, "b"), [[1, 5], [1, 2]])
     np.testing.assert_array_equal(strategy.centres(state, "c"), [[1, 5]])  # a client that carries nothing
-    known = CutState(state.weights, cuts, state.gram, np.array([3.0, 7.0]))
-    np.testing.assert_array_equal(strategy.centres(known, "b"), [[1, 5], [1, 2], [2, 6]])
+    np.testing.assert_array_equal(strategy.centres(state, "new"), [[1, 5]])
+    assert (INWARD, RELEASED) == (0.5, 0.25)
+    known = replace(state, feasible=np.array([3.0, 7.0]))
+    np.testing.assert_array_equal(strategy.centres(known, "a"), [[1, 5], [0, 3], [1.75, 5.5]])
+    np.testing.assert_array_equal(strategy.centres(known, "b"), [[1, 5], [1, 2], [2, 5.25]])
+    np.testing.assert_array_equal(strategy.centres(known, "c"), [[1, 5], [2, 6]])
     assert len(strategy.centres(strategy.init(np.zeros(2)), "a")) == 1
+
+
+def test_clients_are_dealt_to_groups_in_the_order_of_their_names() -> None:
+    strategy = CuttingPlane(groups=2)
+    answers = [answer(name, list(row), mass=2.0) for name, row in zip("badc", np.eye(4), strict=True)]
+    state = strategy.combine(strategy.init(np.zeros(4)), answers)
+    assert state.clients == ("a", "b", "c", "d")
+    # a and c: (0, 1, 0, 1)/4; b and d: (1, 0, 1, 0)/4; each holds with equality at eight times itself
+    np.testing.assert_allclose(sorted(map(tuple, normals(state))), [[0, 0.25, 0, 0.25], [0.25, 0, 0.25, 0]])
+    np.testing.assert_allclose(state.weights, [2, 2, 2, 2])
+    for name, expected in (("a", [2, 0, 2, 0]), ("b", [0, 2, 0, 2]), ("c", [2, 0, 2, 0])):
+        np.testing.assert_allclose(strategy.centres(state, name)[1], expected)
+    # one who comes later goes on with the deal, and moves nobody
+    state = strategy.combine(state, [answer("aa", [0, 0, 0, 0], mass=0.0)])
+    assert state.clients == ("a", "b", "c", "d", "aa")
+    assert [strategy.owner(state, name) for name in state.clients] == [0, 1, 0, 1, 0]
+
+
+def test_without_a_word_about_groups_a_client_is_one_unless_they_are_very_many() -> None:
+    many = CutState(np.zeros(1), clients=tuple(map(str, range(MOST_OWNERS + 2))))
+    owners = [CuttingPlane().owner(many, name) for name in many.clients]
+    assert owners == [*range(MOST_OWNERS), 0, 1]
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_groups_reach_the_exact_model_too(groups: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(5)
+    shards = [Shard(Z, np.ones(len(Z))) for Z in np.split(signed_rows(rng, 24, 30, 0.1), 8)]
+    reference = max_margin(np.vstack([shard.Z for shard in shards]))
+    assert reference is not None
+    strategy = CuttingPlane(groups=groups)
+    states = States(strategy)
+    trace = run(strategy, grid_of(tmp_path, shards), 60, np.zeros(30), states)
+    assert {cut.owner for state in states.states for cut in state.cuts} == set(range(groups))
+    assert angle(trace.models[-1], reference.weights) < 0.5
+    for state in states.states:
+        assert (normals(state) @ reference.weights).min() >= 1 - 1e-12 * np.linalg.norm(reference.weights)
+
+
+def test_the_model_keeps_its_shape() -> None:
+    strategy, rows = CuttingPlane(), np.array([[1.0, 2.0, 0.0], [0.0, 1.0, 1.0]])
+
+    def of(client: str, scale: float) -> Answer:
+        solution = LocalSolution((Part(scale * rows, 1.0),), 1, 1)
+        return Answer(client, (solution,), Measures(0.5, 0.5, 0, 3))
+
+    state = strategy.combine(strategy.init(np.zeros((2, 3))), [of("a", 1.0)])
+    state = strategy.combine(state, [of("a", 0.5), of("b", 0.8)])
+    np.testing.assert_allclose(state.weights, rows / 3.5)
+    assert [centre.shape for centre in strategy.centres(state, "a")] == [(2, 3)] * 3
 
 
 def test_the_initial_model_is_only_the_first_centre() -> None:
@@ -136,7 +193,7 @@ def test_every_part_of_every_solution_is_a_cut() -> None:
 
 def test_the_shortest_feasible_model_is_kept() -> None:
     strategy = CuttingPlane()
-    state = CutState(np.array([4.0, 0.0]), (), np.zeros((0, 0)), np.array([3.0, 0.0]))
+    state = CutState(np.array([4.0, 0.0]), feasible=np.array([3.0, 0.0]))
     for margins, expected in (((4.0, 2.0), 2.0), ((4.0, 1.0), 3.0), ((4.0, -1.0), 3.0)):
         answers = [answer(f"c{m}", [0, 0], mass=0.0, margin=m) for m in margins]
         found = strategy.combine(state, answers).feasible
@@ -147,10 +204,9 @@ def test_the_shortest_feasible_model_is_kept() -> None:
 def test_the_combination_changes_no_state() -> None:
     strategy = CuttingPlane()
     before = strategy.combine(strategy.init(np.zeros(2)), [answer("a", [1.0, 0.0])])
-    gram = before.gram.copy()
     strategy.combine(before, [answer("a", [2.0, 2.0], mass=0.1)])
     np.testing.assert_array_equal(before.weights, [1, 0])
-    np.testing.assert_array_equal(before.gram, gram)
+    assert before.clients == ("a",)
     assert [(cut.weight, cut.idle) for cut in before.cuts] == [(1.0, 0)]
 
 
@@ -164,17 +220,15 @@ def test_a_cut_is_dropped_after_eight_idle_rounds() -> None:
     state = strategy.combine(state, [answer("a", [1.0, 0.0, 0.0])])  # w₁ ≥ 1, more than w₁ ≥ ½
     for idle in range(1, IDLE_ROUNDS):
         assert [cut.idle for cut in state.cuts if cut.normal is weak] == [idle]
-        assert len(state.gram) == len(state.cuts)
         state = strategy.combine(state, [answer("b", [0.0, 1.0, 0.1 * idle])])
     assert not any(cut.normal is weak for cut in state.cuts)
-    np.testing.assert_allclose(state.gram, normals(state) @ normals(state).T, rtol=1e-13)
     assert any(cut.weight > 0 and cut.normal[0] == 1 for cut in state.cuts)  # what carries is kept
 
 
 def test_a_cut_that_carries_again_is_young_again() -> None:
     strategy = CuttingPlane()
-    cuts = (Cut("a", np.array([1.0, 0.0]), 0.0, IDLE_ROUNDS - 1),)
-    state = strategy.combine(CutState(np.zeros(2), cuts, np.eye(1), None), [answer("b", [0.0, 1.0])])
+    cuts = (Cut(0, np.array([1.0, 0.0]), 0.0, IDLE_ROUNDS - 1),)
+    state = strategy.combine(CutState(np.zeros(2), cuts, clients=("a",)), [answer("b", [0.0, 1.0])])
     assert [(cut.weight, cut.idle) for cut in state.cuts] == [(1.0, 0), (1.0, 0)]
 
 
@@ -197,8 +251,6 @@ def test_cuts_hold_for_the_max_margin_model_and_bound_its_margin(seed: int, tmp_
             P.T @ weights, state.weights, rtol=0, atol=1e-13 * max(1, float(weights.sum()))
         )
         assert np.linalg.norm(state.weights) / mass >= reference.margin - 1e-14
-        # the Gram matrix that grew at its border, and lost rows, is the Gram matrix
-        np.testing.assert_allclose(state.gram, P @ P.T, rtol=0, atol=1e-14)
     final = states.states[-1].weights
     bound = float(np.linalg.norm(final)) / states.masses[-1]
     assert bound <= float(np.linalg.norm(states.states[0].weights)) / states.masses[0] + 1e-14
@@ -236,12 +288,12 @@ def test_the_bound_is_that_of_the_dual_however_badly_it_was_solved(
     reference = max_margin(P)
     assert reference is not None
 
-    def badly(gram: Vector, short: Vector, active: list[int]) -> Multipliers:
-        found = least_distance(gram, short, [])
+    def badly(rows: Vector, short: Vector, active: list[int]) -> Multipliers:
+        found = least_distance_of_rows(rows, short, [])
         off = found.values * rng.uniform(0, 3, len(found.values)) + rng.uniform(0, 3, len(found.values))
         return Multipliers(off, found.active, found.changes, "inexact")
 
-    monkeypatch.setattr(cutting_plane, "least_distance", badly)
+    monkeypatch.setattr(cutting_plane, "least_distance_of_rows", badly)
     strategy, wrong = CuttingPlane(), 0
     state = strategy.init(np.zeros(8))
     for _ in range(20):

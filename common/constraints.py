@@ -1,0 +1,47 @@
+"""Rows ``A`` of constraints ``A w ≥ 1`` as an active-set method sees them: by their products."""
+
+from typing import Any, Protocol
+
+from array_api_compat import array_namespace
+
+Array = Any
+
+
+class Constraints(Protocol):
+    """What the method asks of the rows ``A``."""
+
+    diagonal: Array
+
+    def products(self, index: Array, values: Array) -> Array:
+        """Return all rows' products with a combination of some, ``A A[index]ᵀ a``."""
+
+    def block(self, which: Array, index: Array) -> Array:
+        """Return ``A[which] A[index]ᵀ``, a copy."""
+
+
+class OfGram:
+    """Rows known by their Gram matrix ``A Aᵀ`` (n, n)."""
+
+    def __init__(self, gram: Array) -> None:
+        self.gram = gram
+        self.diagonal = array_namespace(gram).linalg.diagonal(gram)
+
+    def products(self, index: Array, values: Array) -> Array:
+        return self.gram[:, index] @ values
+
+    def block(self, which: Array, index: Array) -> Array:
+        return self.gram[which, :][:, index]
+
+
+class OfRows:
+    """The rows (n, d) themselves; their products are formed as they are asked for."""
+
+    def __init__(self, rows: Array) -> None:
+        self.rows = rows
+        self.diagonal = array_namespace(rows).linalg.vecdot(rows, rows)
+
+    def products(self, index: Array, values: Array) -> Array:
+        return self.rows @ (values @ self.rows[index, :])
+
+    def block(self, which: Array, index: Array) -> Array:
+        return self.rows[which, :] @ self.rows[index, :].T
