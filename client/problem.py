@@ -114,17 +114,16 @@ class Problem:
         sigma = self._largest_singular_value()
         return float(self.loss.curvature * sigma**2 / self.count)
 
-    def longest_step(self, margins: Array) -> float:
-        """Return how long a gradient step may be at these margins; infinite where any step of ``1/β`` may.
+    def steepness(self, margins: Array) -> float:
+        """Return the least ``1/η`` of a gradient step at these margins; 0 where any ``1/β`` will do.
 
-        For an adaptive loss, ``1 / (max‖z‖² f(w))``: along such a step every margin falls by at most 1, so
+        For an adaptive loss it is ``max‖z‖² f(w)``: along such a step every margin falls by at most 1, so
         the curvature grows by at most ``e`` and the loss decreases, as ``∫₀¹ (1−t) eᵗ dt = e − 2 < 1``.
         """
         if not self.loss.adaptive:
-            return math.inf
+            return 0.0
         xp = array_namespace(margins)
-        value = self.max_norm**2 * float(xp.mean(self.loss.value(margins)))
-        return 1 / value if value > 0 else math.inf
+        return self.max_norm**2 * float(xp.mean(self.loss.value(margins)))
 
     def _largest_singular_value(self) -> float:
         if is_sparse(self.rows) and min(self.rows.shape) > SMALL:

@@ -1,5 +1,6 @@
 """Labels as the files hold them, and what a loss makes of them."""
 
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -11,11 +12,12 @@ from common.sparse import Features
 
 def ordered(classes: Iterable[str]) -> tuple[str, ...]:
     """Return class names in order: numbers by value, else words by the alphabet."""
-    classes = set(classes)
+    words = sorted(set(classes))  # first, so that two spellings of one number have an order too
     try:
-        return tuple(sorted(classes, key=float))
+        values = {word: float(word) for word in words}
     except ValueError:
-        return tuple(sorted(classes))
+        return tuple(words)
+    return tuple(words if math.isnan(sum(values.values())) else sorted(words, key=values.__getitem__))
 
 
 def encoded(y: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.intp]:

@@ -14,8 +14,8 @@ from array_api_compat import array_namespace
 Array = Any
 """An array of the namespace in use: ``numpy.ndarray`` or ``torch.Tensor``."""
 
-LARGEST = math.log(1.7e308)
-"""Beyond this ``exp`` overflows."""
+LARGEST = math.log(1e300)
+"""Beyond this ``exp`` is held: near where it overflows, with room for sums over many examples."""
 
 
 class Loss(Protocol):

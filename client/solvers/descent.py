@@ -56,7 +56,7 @@ def descent_dual(problem: Problem, start: Array, steps: int, rate: float, decay:
     margins, eta = start, rate
     for step in range(steps):
         if adaptive:
-            eta = min(rate, 1 / (1 / problem.longest_step(margins) + decay))
+            eta = 1 / max(1 / rate, problem.steepness(margins) + decay)
         dual = (1.0 - eta * decay) * dual + (eta / problem.count) * loss.pull(margins)
         if step + 1 < steps:
             margins = start + (problem.images(dual) if span else problem.linear(problem.adjoint(dual)))
@@ -74,7 +74,7 @@ def _stochastic_dual(
         batch = problem.part(chosen)
         margins = batch.forward(weights)
         if problem.loss.adaptive:
-            eta = min(rate, 1 / (1 / batch.longest_step(margins) + decay))
+            eta = 1 / max(1 / rate, batch.steepness(margins) + decay)
         pull = (eta / batch.count) * problem.loss.pull(margins)
         keep = 1.0 - eta * decay
         weights = centre + keep * (weights - centre) + batch.adjoint(pull)
