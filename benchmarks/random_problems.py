@@ -39,7 +39,7 @@ MARGINS = 1e-4, 0.3
 class Outcome:
     """What a run came to: rounds made, the angle certified, the bound on the margin, and what it cost.
 
-    ``seconds`` are the processor's, of all clients and the server together; ``cut_bytes`` the cuts at the end.
+    ``seconds`` are the processor's, of clients and server together; ``cut_bytes`` the cuts at the end.
     """
 
     rounds: int
