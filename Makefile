@@ -19,10 +19,10 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run simulate test lint types format clean
+.PHONY: help install run simulate compose-data test test-compose wheels-aarch64 lint types format clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## make .venv and install the project with everything the examples and tests need
 
@@ -37,8 +37,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e '.[standard,dev]'
 	@touch $@
 
-run: $(STAMP) ## train on real data in this process and say where the report is (CONFIG=… ARGS='-c key=value')
-	$(BIN)/localgd run $(CONFIG) $(ARGS)
+run: $(STAMP) ## train on real data, the paper's two methods beside the exact one (CONFIG=… ARGS='-c key=value')
+	$(BIN)/localgd compare $(CONFIG) $(ARGS)
 
 $(RAY): $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[simulation]'
@@ -47,8 +47,17 @@ $(RAY): $(STAMP)
 simulate: $(RAY) ## the same in Flower's simulation, one virtual node per client (CONFIG=… ARGS='-c key=value')
 	$(BIN)/localgd simulate $(CONFIG) $(ARGS)
 
+compose-data: $(STAMP) ## the data, certificates and keys that docker-compose.yml gives to each container, in compose/
+	@docker/compose-data $(BIN)/localgd
+
 test: lint types $(RAY) ## lint, types, rules of dependence and all tests with coverage (ARGS='-k name')
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov $(ARGS)
+
+test-compose: $(STAMP) ## the same in containers, if there is a Docker engine or one may be started (root, LOCALGD_START_DOCKER=1)
+	LOCALGD_TEST_COMPOSE=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 tests/compose $(ARGS)
+
+wheels-aarch64: $(STAMP) ## show that a client installs from wheels on a 64-bit ARM board, and how large that is
+	$(BIN)/python docker/wheels_aarch64.py
 
 lint: $(STAMP) ## ruff, and the rules of dependence between the packages
 	$(BIN)/ruff check

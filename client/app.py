@@ -8,9 +8,13 @@ from flwr.clientapp import ClientApp
 
 from client.dataset import Source, called, describe, load, source
 from client.engine import to_engine
-from client.problem import Problem, Problems
-from client.solvers import SOLVERS, project
+from client.memory import Problems
+from client.multiclass import MultiClass
+from client.problem import Problem
+from client.solvers import solve
+from common.datafiles import Dataset
 from common.errors import UserError
+from common.labels import encoded, signed, targets
 from common.losses import LOSSES
 from common.messages import (
     UNPREPARED,
@@ -21,9 +25,9 @@ from common.messages import (
     pack_prepared,
     unpack_describe,
     unpack_preparation,
-    unpack_work,
+    unpack_question,
 )
-from common.scaling import Scaling, signed
+from common.scaling import Scaling
 from common.solution import Answer, SolverSettings
 
 app = ClientApp()
@@ -58,9 +62,9 @@ def replying(handler: Callable[[Message, Context], RecordDict]) -> Callable[[Mes
 @replying
 def query_describe(message: Message, context: Context) -> RecordDict:
     """Handshake, first message: what are your data like?"""
-    salt, statistics = unpack_describe(message.content)
+    salt, statistics, loss = unpack_describe(message.content)
     where = source(context)
-    return pack_description(describe(where.name, load(where), salt, statistics))
+    return pack_description(describe(where.name, load(where), salt, statistics, loss))
 
 
 @app.query("prepare")
@@ -77,7 +81,7 @@ def query_prepare(message: Message, context: Context) -> RecordDict:
         preparation=preparation.fingerprint,
     )
     problem = find_problem(where, context, settings)
-    return pack_prepared(where.name, problem.max_norm, problem.beta)
+    return pack_prepared(where.name, problem.max_norm, problem.smoothness())
 
 
 @app.train()
@@ -96,20 +100,17 @@ def evaluate(message: Message, context: Context) -> RecordDict:
 
 def answer(message: Message, context: Context, solving: bool) -> RecordDict:
     """Measure the weights, and solve from the centres if asked to."""
-    weights, centres, settings = unpack_work(message.content)
-    where = source(context)
+    question = unpack_question(message.content)
+    where, settings = source(context), question.settings
     problem = find_problem(where, context, settings)
-    if weights.shape != (problem.dimension,):
-        raise UserError(f"the model has shape {weights.shape}, the rows ({problem.dimension},)")
+    if question.weights.shape != problem.shape:
+        raise UserError(f"the model has shape {question.weights.shape}, the data need {problem.shape}")
     move = functools.partial(to_engine, engine=settings.engine, device=settings.device)
-    solve, (rate, decay) = SOLVERS[settings.solver], settings.rates(problem.beta)
-    if settings.solver == "projection":
-        solve = functools.partial(project, cuts=settings.cuts)
     solutions = tuple(
-        solve(problem, move(centre), settings.local_steps, rate, decay)
-        for centre in (centres if solving else ())
+        solve(problem, move(centre), settings, where.name, question.number, k)
+        for k, centre in enumerate(question.centres if solving else ())
     )
-    return pack_answer(Answer(where.name, solutions, problem.measure(move(weights))))
+    return pack_answer(Answer(where.name, solutions, problem.measure(move(question.weights))))
 
 
 def find_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
@@ -127,8 +128,19 @@ def find_problem(where: Source, context: Context, settings: SolverSettings) -> P
 def _make_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
     data = load(where)
     preparation = _preparation(where, context, settings)
-    rows = signed(preparation.scaling.rows(data.X), data.y, preparation.classes)
-    return Problem(to_engine(rows, settings.engine, settings.device), LOSSES[settings.loss])
+    return problem_of(data, preparation, settings)
+
+
+def problem_of(data: Dataset, preparation: Preparation, settings: SolverSettings) -> Problem:
+    """Return the problem that the data are to a loss, in the array namespace of the settings' engine."""
+    loss, classes = LOSSES[settings.loss], preparation.classes
+    move = functools.partial(to_engine, engine=settings.engine, device=settings.device)
+    rows = preparation.scaling.rows(data.X)
+    if loss.labels == "numbers":
+        return Problem(move(rows), loss, offset=move(targets(data.y)))
+    if loss.labels == "many":
+        return MultiClass(move(rows), loss, move(encoded(data.y, classes)), len(classes))
+    return Problem(move(signed(rows, data.y, classes)), loss)
 
 
 def _preparation(where: Source, context: Context, settings: SolverSettings) -> Preparation:
@@ -138,11 +150,17 @@ def _preparation(where: Source, context: Context, settings: SolverSettings) -> P
         if held is None or held.get("fingerprint") != settings.preparation:
             raise Unprepared
         return unpack_preparation(context.state)
-    data = load(where)
+    data, labels = load(where), LOSSES[settings.loss].labels
+    scaling = Scaling.identity(data.X.shape[1], intercept=False)
+    if labels == "numbers":
+        return Preparation(scaling, (), settings.loss)
     for classes in (("-1", "1"), ("0", "1")):
-        if set(data.y.tolist()) <= set(classes):
-            return Preparation(Scaling.identity(data.X.shape[1], intercept=False), classes, settings.loss)
-    raise UserError("without a handshake labels must be -1 and 1, or 0 and 1")
+        if labels == "two" and set(data.y.tolist()) <= set(classes):
+            return Preparation(scaling, classes, settings.loss)
+    raise UserError(
+        "without a handshake labels must be -1 and 1, or 0 and 1"
+        + ("; several classes need one" if labels == "many" else "")
+    )
 
 
 _problems = Problems(PROBLEM_BYTES_KEPT)

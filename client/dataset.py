@@ -11,6 +11,8 @@ from common import datafiles, virtual
 from common.config import Config
 from common.datafiles import Dataset
 from common.errors import UserError
+from common.labels import targets
+from common.losses import LOSSES
 from common.messages import Description
 from common.scaling import ColumnStatistics
 from common.sparse import data_bytes, is_sparse
@@ -79,14 +81,20 @@ def load(source: Source) -> Dataset:
     return virtual.shard(source.config, source.partition)
 
 
-def describe(name: str, data: Dataset, salt: str, statistics: bool) -> Description:
-    """Say what the server may know: name, shape, label names, a salted fingerprint, column statistics."""
+def describe(name: str, data: Dataset, salt: str, statistics: bool, loss: str = "logistic") -> Description:
+    """Say what the server may know: name, shape, label names, a salted fingerprint, column statistics.
+
+    Labels that are numbers to predict stay here; they are only checked.
+    """
+    numbers = LOSSES[loss].labels == "numbers"
+    if numbers:
+        targets(data.y)
     digest = hashlib.sha256(salt.encode() + data_bytes(data.X) + "\0".join(data.y.tolist()).encode())
     return Description(
         name=name,
         count=data.X.shape[0],
         dimension=data.X.shape[1],
-        classes=tuple(sorted(set(data.y.tolist()))),
+        classes=() if numbers else tuple(sorted(set(data.y.tolist()))),
         fingerprint=digest.hexdigest()[:16],
         columns=data.column_fingerprint,
         statistics=ColumnStatistics.of(data.X) if statistics else None,

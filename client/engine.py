@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
-from common.sparse import Features, dense
+from common.sparse import Features, dense, is_sparse
 
 Array = Any
 
@@ -31,7 +31,8 @@ def to_engine(array: Features, engine: str, device: str) -> Array:
     check_torch(device)
     import torch
 
-    return torch.as_tensor(dense(array), device=device)
+    # whole numbers, such as classes, stay whole
+    return torch.as_tensor(dense(array) if is_sparse(array) else array, device=device)
 
 
 def to_numpy(array: Array) -> NDArray[np.float64]:

@@ -1,12 +1,11 @@
-"""A client's share of the problem: signed rows and loss, with what can be computed once and for all."""
+"""A client's share of the problem: rows and loss, with what can be computed once and for all."""
 
 import math
-from collections.abc import Hashable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
 from common.losses import Loss
 from common.solution import Measures
@@ -19,12 +18,17 @@ SMALL = 1000
 
 
 class Problem:
-    """The local loss ``f(w) = mean ℓ(Z w)`` and the local constraints ``Z w ≥ 1``.
+    """The local loss ``f(w) = mean ℓ(margins of w)`` and, where there are margins, the constraints "≥ 1".
+
+    Here for one weight vector, shape (d,): the margins are ``Z w`` with signed rows for two classes, and
+    the residuals ``X w − t`` for a regression.  `MultiClass` has a row of weights for each class.
 
     Attributes
     ----------
-    Z
-        Signed rows ``y x``, shape (n, d), float64 in any array namespace, or a scipy sparse array.
+    rows
+        The rows ``Z`` or ``X``, shape (n, d), float64 in any array namespace, or a scipy sparse array.
+    offset
+        The targets ``t`` (n,) of a regression, else None.
     size
         How many values the rows hold: what a product with them costs.
     warm_active
@@ -34,85 +38,121 @@ class Problem:
         What the rows have been divided by.
     """
 
-    def __init__(self, Z: Array, loss: Loss, norm: float = 1.0) -> None:
-        self.Z = Z
+    def __init__(self, rows: Array, loss: Loss, norm: float = 1.0, offset: Array | None = None) -> None:
+        self.rows = rows
         self.loss = loss
         self.norm = norm
-        self.count, self.dimension = Z.shape
-        self.size = Z.nnz if is_sparse(Z) else self.count * self.dimension
+        self.offset = offset
+        self.count, self.dimension = rows.shape
+        self.size = rows.nnz if is_sparse(rows) else self.count * self.dimension
         self.warm_active: list[int] = []
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a model's weights."""
+        return (self.dimension,)
 
     def divided(self, norm: float) -> "Problem":
         """Return the problem with its rows divided by ``norm``."""
-        return Problem(self.Z / norm, self.loss, norm)
+        return Problem(self.rows / norm, self.loss, norm, self.offset)
+
+    def forward(self, weights: Array) -> Array:
+        """Return the margins of a model."""
+        return self.linear(weights) if self.offset is None else self.linear(weights) - self.offset
+
+    def linear(self, weights: Array) -> Array:
+        """Return how the margins change with a change of the weights."""
+        return self.rows @ weights
+
+    def adjoint(self, dual: Array) -> Array:
+        """Return the change of the weights that a dual in the margins' shape stands for: ``Zᵀa``."""
+        return self.rows.T @ dual
+
+    def images(self, dual: Array) -> Array:
+        """Return ``linear(adjoint(dual))`` through the Gram matrix."""
+        return self.gram @ dual
+
+    def part(self, examples: Array) -> "Problem":
+        """Return the problem of some of the examples, given by their numbers."""
+        offset = None if self.offset is None else self.offset[examples]
+        return Problem(self.rows[examples], self.loss, self.norm, offset)
+
+    def per_example(self, dual: Array) -> Array:
+        """Return the dual mass of each example, shape (n,)."""
+        return dual
+
+    @property
+    def constraint_examples(self) -> Array:
+        """The example that each constraint is of, in the order of the flattened margins."""
+        xp = array_namespace(self.gram)
+        return xp.arange(self.count, device=device(self.gram))
+
+    @property
+    def constraint_gram(self) -> Array:
+        """The Gram matrix of the constraints, in the order of the flattened margins."""
+        return self.gram
 
     @cached_property
     def gram(self) -> Array:
-        """``Z Zᵀ``, shape (n, n)."""
-        gram = self.Z @ self.Z.T
+        """The Gram matrix of the rows, shape (n, n)."""
+        gram = self.rows @ self.rows.T
         return dense(gram) if is_sparse(gram) else gram
+
+    def smoothness(self, batches: bool = False) -> float:
+        """Return the smoothness ``β`` of the local loss, or of any mini-batch's.
+
+        A mini-batch sees single rows, and so does the curvature of an adaptive loss, which is then that
+        at a model of zero.
+        """
+        if batches or self.loss.adaptive:
+            return float(self.loss.curvature * self.max_norm**2)
+        return self.beta
 
     @cached_property
     def beta(self) -> float:
-        """The smoothness of the local loss."""
-        return self.loss.smoothness(self._largest_singular_value(), self.count)
+        """The smoothness of the full-batch loss, where its curvature has a bound."""
+        sigma = self._largest_singular_value()
+        return float(self.loss.curvature * sigma**2 / self.count)
+
+    def steepness(self, margins: Array) -> float:
+        """Return the least ``1/η`` of a gradient step at these margins; 0 where any ``1/β`` will do.
+
+        For an adaptive loss it is ``max‖z‖² f(w)``: along such a step every margin falls by at most 1, so
+        the curvature grows by at most ``e`` and the loss decreases, as ``∫₀¹ (1−t) eᵗ dt = e − 2 < 1``.
+        """
+        if not self.loss.adaptive:
+            return 0.0
+        xp = array_namespace(margins)
+        return self.max_norm**2 * float(xp.mean(self.loss.value(margins)))
 
     def _largest_singular_value(self) -> float:
-        if is_sparse(self.Z) and min(self.Z.shape) > SMALL:
+        if is_sparse(self.rows) and min(self.rows.shape) > SMALL:
             from scipy.sparse.linalg import svds
 
-            start = np.ones(min(self.Z.shape))  # given, so that every process finds the same bits
-            return float(svds(self.Z, k=1, v0=start, return_singular_vectors=False)[0])
-        square = self.gram if self.count <= self.dimension else self.Z.T @ self.Z
+            start = np.ones(min(self.rows.shape))  # given, so that every process finds the same bits
+            return float(svds(self.rows, k=1, v0=start, return_singular_vectors=False)[0])
+        square = self.gram if self.count <= self.dimension else self.rows.T @ self.rows
         square = dense(square) if is_sparse(square) else square
         return math.sqrt(max(float(array_namespace(square).linalg.eigvalsh(square)[-1]), 0.0))
 
-    @property
+    @cached_property
     def max_norm(self) -> float:
         """The largest row norm."""
-        if is_sparse(self.Z):
-            return float(np.sqrt(self.Z.multiply(self.Z).sum(axis=1).max()))
-        xp = array_namespace(self.Z)
-        return float(xp.max(xp.linalg.vector_norm(self.Z, axis=1)))
+        if is_sparse(self.rows):
+            return float(np.sqrt(self.rows.multiply(self.rows).sum(axis=1).max()))
+        xp = array_namespace(self.rows)
+        return float(xp.max(xp.linalg.vector_norm(self.rows, axis=1)))
 
     def measure(self, weights: Array) -> Measures:
-        """Measure a model: mean loss, smallest margin, and how many examples have a margin <= 0."""
-        margins = self.Z @ weights
+        """Measure a model: mean loss, smallest margin, and how many examples have a margin <= 0.
+
+        Margin and errors are 0 for a loss without margins.
+        """
+        margins = self.forward(weights)
         xp = array_namespace(margins)
-        return Measures(
-            loss=float(xp.mean(self.loss.value(margins))),
-            margin=float(xp.min(margins)),
-            errors=int(xp.count_nonzero(margins <= 0)),
-            count=self.count,
-        )
-
-
-class Problems:
-    """Problems in memory, the ones used last, up to a number of bytes; the newest is kept in any case.
-
-    A simulation's worker is given any virtual client's message, so it may come to hold all of them.
-    """
-
-    def __init__(self, most_bytes: int) -> None:
-        self.most_bytes = most_bytes
-        self._problems: dict[Hashable, Problem] = {}
-        self._bytes = 0
-
-    def find(self, key: Hashable) -> Problem | None:
-        """Return a problem, if it is still here."""
-        return self._problems.get(key)
-
-    def keep(self, key: Hashable, problem: Problem) -> None:
-        """Keep a problem as the one used last, and drop the others that there is no room for any more."""
-        if old := self._problems.pop(key, None):
-            self._bytes -= _bytes(old)
-        self._problems[key] = problem
-        self._bytes += _bytes(problem)
-        while self._bytes > self.most_bytes and len(self._problems) > 1:
-            oldest = next(iter(self._problems))
-            self._bytes -= _bytes(self._problems.pop(oldest))
-
-
-def _bytes(problem: Problem) -> int:
-    """Return the size of a problem's rows and of the Gram matrix that it may come to hold."""
-    return int(8 * (problem.size + problem.count**2))
+        loss = float(xp.mean(self.loss.value(margins)))
+        if not self.loss.has_margin:
+            return Measures(loss, 0.0, 0, self.count)
+        smallest = margins if margins.ndim == 1 else xp.min(margins, axis=1)
+        errors = int(xp.count_nonzero(smallest <= 0))
+        return Measures(loss, float(xp.min(smallest)), errors, self.count)

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from common.errors import UserError
+from common.flower_options import BUILT_IN, PREFIX, parse_options
+from common.losses import LOSSES
 
 Value = str | int | float | bool
 
@@ -18,8 +20,13 @@ SOLVERS = {
     "modified-local-gd": ("proximal", "projection"),
     "cutting-plane": ("projection",),
     "consensus": ("projection",),
+    **{PREFIX + name: ("gradient", "projection", "proximal") for name in BUILT_IN},
+    PREFIX + "FedProx": ("proximal",),
 }
 """The solvers each strategy works with; the first is its default."""
+
+MARGIN_FREE_SOLVERS = ("gradient",)
+"""The solvers that a loss without margins works with: there is nothing to project on."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +84,13 @@ def _text(value: Value) -> Value:
     return value
 
 
+def _strategy(value: Value) -> Value:
+    if isinstance(value, str) and value.startswith(PREFIX) and value not in SOLVERS:
+        built_in = (name for name in SOLVERS if name.startswith(PREFIX))
+        raise UserError(f"strategy = '{value}' is not allowed; {nearest(value, built_in)}")
+    return one_of(*SOLVERS).parse(value)
+
+
 BOOLEAN = Rule("true, false", _boolean)
 TEXT = Rule("a text", _text)
 
@@ -94,8 +108,9 @@ class Config:
     means *not given*; ``solver = "auto"`` is replaced by the strategy's default.
     """
 
-    strategy: str = key("modified-local-gd", one_of(*SOLVERS))
-    loss: str = key("logistic", one_of("logistic"))
+    strategy: str = key("modified-local-gd", Rule(", ".join(SOLVERS), _strategy))
+    strategy_options: str = key("", TEXT)
+    loss: str = key("logistic", one_of(*LOSSES))
     solver: str = key("auto", one_of("auto", "gradient", "proximal", "projection"))
     engine: str = key("auto", one_of("auto", "numpy", "torch"))
     device: str = key("cpu", one_of("cpu", "cuda"))
@@ -103,6 +118,7 @@ class Config:
     local_steps: int = key(100, integer(1))
     learning_rate: str | float = key("auto", number("a number > 0", lambda x: x > 0, "auto", "1/beta"))
     regularization: float = key(1e-4, number("a number > 0 and <= 1", lambda x: 0 < x <= 1))
+    batch_size: int = key(0, integer(0))
     dataset: str = key("tissue", TEXT)
     data_dir: str = key("", TEXT)
     clients: int = key(6, integer(1))
@@ -116,6 +132,7 @@ class Config:
     intercept: bool = key(True, BOOLEAN)
     scale: str = key("standard", one_of("none", "max-norm", "standard"))
     cuts: int = key(4, integer(1))
+    min_active: int = key(1, integer(1))
     reference: str = key("auto", TEXT)
     stop_at_certified_angle: float = key(0.0, number("degrees >= 0 and < 90", lambda x: 0 <= x < 90))
     round_timeout: float = key(600.0, number("seconds > 0", lambda x: x > 0))
@@ -130,7 +147,7 @@ class Config:
         Raises
         ------
         UserError
-            For an unknown key, a bad value, or a solver that the strategy does not work with.
+            For an unknown key, a bad value, or a solver or option that strategy or loss do not work with.
         """
         for name in values:
             if name not in _RULES:
@@ -139,15 +156,18 @@ class Config:
             name.replace("-", "_"): _checked(name, value) for name, value in values.items()
         }
         config = cls(**checked)
-        allowed = SOLVERS[config.strategy]
-        if config.solver == "auto":
-            return dataclasses.replace(config, solver=allowed[0])
-        if config.solver not in allowed:
+        if config.built_in:
+            parse_options(config.built_in, config.strategy_options)
+        elif config.strategy_options:
             raise UserError(
-                f"solver = '{config.solver}' does not go with strategy = '{config.strategy}'; "
-                f"allowed: {', '.join(allowed)}"
+                f"strategy-options goes with {PREFIX}NAME, not with strategy = '{config.strategy}'"
             )
-        return config
+        return dataclasses.replace(config, solver=_solver(config))
+
+    @property
+    def built_in(self) -> str:
+        """The name of Flower's own strategy where ``strategy`` is one of them, else empty."""
+        return self.strategy.removeprefix(PREFIX) if self.strategy.startswith(PREFIX) else ""
 
     def values(self) -> dict[str, Value]:
         """Return the resolved keys as written in files, in the order of declaration."""
@@ -191,6 +211,29 @@ def nearest(name: str, known: Iterable[str]) -> str:
     known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     return f"did you mean '{close[0]}'?" if close else f"allowed: {', '.join(known)}"
+
+
+def _solver(config: Config) -> str:
+    """Return the solver, the strategy's default if none is named; refuse what does not go together."""
+    allowed = SOLVERS[config.strategy]
+    solver = allowed[0] if config.solver == "auto" else config.solver
+    if solver not in allowed:
+        raise UserError(
+            f"solver = '{solver}' does not go with strategy = '{config.strategy}'; "
+            f"allowed: {', '.join(allowed)}"
+        )
+    if not LOSSES[config.loss].has_margin and solver not in MARGIN_FREE_SOLVERS:
+        what = "strategy" if config.solver == "auto" else "solver"
+        raise UserError(
+            f"{what} = '{getattr(config, what)}' does not go with loss = '{config.loss}', which has no "
+            f"margins; allowed: strategy = 'local-gd' with solver = '{MARGIN_FREE_SOLVERS[0]}'"
+        )
+    if config.batch_size and solver == "projection":
+        raise UserError(
+            f"batch-size = {config.batch_size} does not go with solver = 'projection', which takes no steps; "
+            "allowed: 0"
+        )
+    return solver
 
 
 def _override(text: str) -> tuple[str, Any]:

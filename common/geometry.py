@@ -27,21 +27,42 @@ def angle(u: Vector, v: Vector) -> float:
     return math.degrees(2 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b))))
 
 
-def certified_angle(margin: float, bound: float) -> float:
+def certified_angle(margin: float, bound: float, floor: float = -math.inf, tilt: float = math.inf) -> float:
     """Return an angle, in degrees, that the centralized direction cannot be farther away than.
 
-    Every unit ``u`` with margin ``m > 0`` has ``cos∠(u, w*) ≥ m/γ* ≥ m/U``.
+    With ``ŵ`` the shortest model of margins 1, ``w`` the model at hand scaled to margins of at least 1 and
+    ``v`` a proof of the bound (a mean of signed examples of length at most ``U``), three things are known:
+    ``⟨ŵ, w − ŵ⟩ ≥ 0`` as ``ŵ`` is the shortest; ``⟨v, ŵ⟩ ≥ 1`` as every margin of ``ŵ`` is at least 1; and
+    ``‖ŵ‖ ≤ 1/floor``.  For the angle ``φ`` between ``w`` and ``ŵ`` they imply each of
+
+    - ``cos φ ≥ m/U``, whatever the proof;
+    - ``φ ≤ ½ (θ + arccos(2m/U − cos θ))``, with ``θ`` the angle between ``w`` and ``v``: the first puts ``ŵ``
+      in the ball with diameter ``[0, w]``, so ``‖ŵ‖ ≤ cos φ / m``, and the second then needs
+      ``cos φ cos(φ − θ) ≥ m/U``; with ``θ = 0``, a model that is its own proof, it is ``arccos √(m/U)``;
+    - ``φ ≤ θ + arccos(floor/U)``, which holds for a model without a positive margin too.
 
     Parameters
     ----------
     margin
-        A lower bound on the model's normalised margin over all clients.
+        A lower bound ``m`` on the model's normalised margin over all clients.
     bound
         An upper bound ``U`` on the best margin ``γ*``.
+    floor
+        A lower bound on ``γ*``: the best margin of any model so far.
+    tilt
+        At least the angle ``θ`` between the model and the proof, in radians.
     """
-    if not (margin > 0 and math.isfinite(bound)):
+    if not math.isfinite(bound):
         return 180.0
-    return min(180.0, math.degrees(math.acos(min(1.0, margin / bound))) + ARCCOS_SLACK)
+    angles = [math.pi]
+    if margin > 0:
+        ratio = min(1.0, margin / bound)
+        angles.append(math.acos(ratio))
+        if tilt < angles[-1]:  # from there on a larger tilt would allow less than a smaller one
+            angles.append((tilt + math.acos(max(-1.0, min(1.0, 2 * ratio - math.cos(tilt))))) / 2)
+    if floor > 0:
+        angles.append(tilt + math.acos(min(1.0, floor / bound)))
+    return min(180.0, math.degrees(min(angles)) + ARCCOS_SLACK)
 
 
 @dataclass(frozen=True)
@@ -59,6 +80,12 @@ class Certificate:
         The largest row norm of the federation.
     bound
         The smallest upper bound on ``γ*`` so far, infinite at first.
+    floor
+        The largest lower bound on ``γ*`` so far: the best margin of any model.
+    proof
+        The mean of signed examples whose length is the bound, flat.
+    slack
+        How far rounding may have moved the proof.
     """
 
     count: int
@@ -66,6 +93,9 @@ class Certificate:
     clients: int
     max_norm: float
     bound: float = math.inf
+    floor: float = -math.inf
+    proof: Vector | None = None
+    slack: float = 0.0
 
     def add(self, displacements: Iterable[Vector], masses: Iterable[float], summed: int = 0) -> "Certificate":
         """Take in the local solutions of one round: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
@@ -93,7 +123,29 @@ class Certificate:
             return self
         relative = (self.dimension + self.count + terms + 8) * lengths / mass
         slack = EPS * ((self.count + summed + 2) * self.max_norm + relative)
-        return replace(self, bound=min(self.bound, float(np.linalg.norm(total)) / mass + slack))
+        proof = total / mass
+        bound = float(np.linalg.norm(proof)) + slack
+        return replace(self, bound=bound, proof=proof, slack=slack) if bound < self.bound else self
+
+    def reached(self, margin: float) -> "Certificate":
+        """Take in a margin that a model has reached, as `margin` returned it."""
+        return replace(self, floor=max(self.floor, margin))
+
+    def angle(self, weights: Vector, margin: float) -> float:
+        """Return the certified angle of a model, in degrees, see `certified_angle`.
+
+        Parameters
+        ----------
+        weights
+            The model, in any shape.
+        margin
+            A lower bound on its normalised margin, from `margin`.
+        """
+        tilt = math.inf
+        if self.proof is not None and self.bound > 2 * self.slack and weights.any():
+            moved = math.asin(self.slack / (self.bound - self.slack))
+            tilt = math.radians(angle(weights.reshape(-1), self.proof)) + moved
+        return certified_angle(margin, self.bound, self.floor, tilt)
 
     def margin(self, smallest: float, norm: float) -> float:
         """Return a lower bound on the normalised margin of a model, or ``-inf`` for the zero model.

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from common.errors import UserError
 from common.scaling import ColumnStatistics, Scaling
-from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
+from common.solution import Answer, LocalSolution, Measures, Part, Question, SolverSettings
 
 Vector = NDArray[np.float64]
 
-PROTOCOL = 1
+PROTOCOL = 2
 """Rises when messages change in a way that an older peer would misread."""
 
 USER_ERROR = 1000
@@ -32,9 +32,10 @@ DESCRIBE, PREPARE, TRAIN, EVALUATE = "query.describe", "query.prepare", "train",
 class Description:
     """What a client tells of its data in the first message of the handshake.
 
-    ``fingerprint`` is a salted hash of the data; ``columns`` one of the feature names in order, or
-    ``"none"``; ``statistics`` are sent only when the scaling needs them.  Sparse
-    data are open: they may have columns beyond ``dimension`` that are zero in all of this client's rows.
+    ``classes`` are empty where the labels are numbers to predict; ``fingerprint`` is a salted hash of the
+    data; ``columns`` one of the feature names in order, or ``"none"``; ``statistics`` are sent only when the
+    scaling needs them.  Sparse data are open: they may have columns beyond ``dimension`` that are zero in
+    all of this client's rows.
     """
 
     name: str
@@ -47,22 +48,21 @@ class Description:
     open: bool = False
 
 
-def pack_describe(salt: str, statistics: bool) -> RecordDict:
-    """Ask a client to describe its data."""
-    return RecordDict(
-        {"config": ConfigRecord({"protocol": PROTOCOL, "salt": salt, "statistics": statistics})}
-    )
+def pack_describe(salt: str, statistics: bool, loss: str) -> RecordDict:
+    """Ask a client to describe its data for a loss."""
+    config = {"protocol": PROTOCOL, "salt": salt, "statistics": statistics, "loss": loss}
+    return RecordDict({"config": ConfigRecord(config)})  # type: ignore[arg-type]
 
 
-def unpack_describe(content: RecordDict) -> tuple[str, bool]:
-    """Return the salt and whether statistics are wanted; refuse another version's server."""
+def unpack_describe(content: RecordDict) -> tuple[str, bool, str]:
+    """Return the salt, whether statistics are wanted, and the loss; refuse another version's server."""
     config = content.config_records["config"]
     if config["protocol"] != PROTOCOL:
         raise UserError(
             f"the server speaks protocol {config['protocol']!r}, this client {PROTOCOL}: "
             "install the same version of localgd on both"
         )
-    return str(config["salt"]), bool(config["statistics"])
+    return str(config["salt"]), bool(config["statistics"]), str(config["loss"])
 
 
 def pack_description(description: Description) -> RecordDict:
@@ -176,7 +176,9 @@ def unpack_prepared(content: RecordDict) -> tuple[str, float, float]:
     )
 
 
-def pack_work(arrays: ArrayRecord, centres: tuple[Vector, ...], settings: SolverSettings) -> RecordDict:
+def pack_question(
+    number: int, arrays: ArrayRecord, centres: tuple[Vector, ...], settings: SolverSettings
+) -> RecordDict:
     """Ask for a local solve from each centre; a centre that is the weights themselves is not sent twice."""
     record, weights = ArrayRecord(dict(arrays)), arrays["weights"].numpy()
     keys = []
@@ -188,16 +190,20 @@ def pack_work(arrays: ArrayRecord, centres: tuple[Vector, ...], settings: Solver
         {
             "arrays": record,
             "config": ConfigRecord(dataclasses.asdict(settings)),
-            "centres": ConfigRecord({"keys": keys}),
+            "centres": ConfigRecord({"keys": keys, "round": number}),
         }
     )
 
 
-def unpack_work(content: RecordDict) -> tuple[Vector, tuple[Vector, ...], SolverSettings]:
-    """Return the weights, the centres and the settings."""
+def unpack_question(content: RecordDict) -> Question:
+    """Return what is asked."""
     arrays, configs = content.array_records["arrays"], content.config_records
-    centres = tuple(arrays[str(key)].numpy() for key in configs["centres"]["keys"])  # type: ignore[union-attr]
-    return arrays["weights"].numpy(), centres, SolverSettings(**configs["config"])  # type: ignore[arg-type]
+    return Question(
+        number=int(configs["centres"]["round"]),  # type: ignore[arg-type]
+        weights=arrays["weights"].numpy(),
+        centres=tuple(arrays[str(key)].numpy() for key in configs["centres"]["keys"]),  # type: ignore[union-attr]
+        settings=SolverSettings(**configs["config"]),  # type: ignore[arg-type]
+    )
 
 
 def pack_answer(answer: Answer) -> RecordDict:

@@ -17,40 +17,50 @@ Vector = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Model:
-    """A linear classifier of raw features.
+    """A linear model of raw features.
 
-    ``score(x) = weights · (x − mean)/scale + intercept``; a positive score is the second class.
+    ``score(x) = weights · (x − mean)/scale + intercept``.  With weights (d,) and two classes a positive score
+    is the second class; with a row of weights for each class, (C, d), the class is that of the largest score;
+    without classes the score is the prediction.
     """
 
     weights: Vector
-    intercept: float
+    intercept: Vector  # a number, or one for each class
     classes: tuple[str, ...]
     mean: Vector
     scale: Vector
 
     @classmethod
     def of(cls, weights: Vector, scaling: Scaling, classes: tuple[str, ...]) -> "Model":
-        """Build the model of a weight vector (dimension,) of the federation."""
-        features, constant = len(scaling.mean), 0.0
+        """Build the model of the federation's weights, (dimension,) or (C, dimension)."""
+        features, constant = len(scaling.mean), np.zeros(weights.shape[:-1])
         if scaling.intercept:
-            constant = float(weights[-1]) / scaling.norm
-        return cls(weights[:features], constant, classes, scaling.mean, scaling.scale * scaling.norm)
+            constant = weights[..., -1] / scaling.norm
+        return cls(
+            weights[..., :features], np.asarray(constant), classes, scaling.mean, scaling.scale * scaling.norm
+        )
 
     def scores(self, X: NDArray[np.float64]) -> Vector:
-        """Return the score of each row of raw features (n, d)."""
-        return ((X - self.mean) / self.scale) @ self.weights + self.intercept
+        """Return the scores of rows of raw features (n, d): (n,), or with weights for each class (n, C)."""
+        scores: Vector = ((X - self.mean) / self.scale) @ self.weights.T + self.intercept
+        return scores
 
-    def predict(self, X: NDArray[np.float64]) -> NDArray[np.str_]:
-        """Return the class name of each row of raw features (n, d)."""
-        return np.where(self.scores(X) > 0, self.classes[1], self.classes[0])
+    def predict(self, X: NDArray[np.float64]) -> NDArray[np.str_] | Vector:
+        """Return the class name, or without classes the number, of each row of raw features (n, d)."""
+        scores = self.scores(X)
+        if not self.classes:
+            return scores
+        chosen = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(np.intp)
+        named: NDArray[np.str_] = np.array(self.classes)[chosen]
+        return named
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
         save_arrays(
             path,
             weights=self.weights,
-            intercept=np.float64(self.intercept),
-            classes=np.array(self.classes),
+            intercept=self.intercept,
+            classes=np.array(self.classes, np.str_),
             mean=self.mean,
             scale=self.scale,
         )
@@ -66,14 +76,19 @@ class Model:
         """
         parts = _read(path, "model", ("weights", "intercept", "classes", "mean", "scale"))
         classes = tuple(map(str, parts["classes"]))
-        return cls(parts["weights"], float(parts["intercept"]), classes, parts["mean"], parts["scale"])
+        return cls(parts["weights"], parts["intercept"], classes, parts["mean"], parts["scale"])
 
 
-def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
-    """Read a weight vector (dimension,) from the ``.npz`` that a configuration key names.
+def read_weights(path: Path, key: str, scaling: Scaling, classes: tuple[str, ...] = ()) -> Vector:
+    """Read the weights (dimension,) from the ``.npz`` that a configuration key names.
 
     It holds ``weights`` of the whole dimension, or is a model file; a model of other raw scales is
     converted to this run's.
+
+    Parameters
+    ----------
+    classes
+        The classes that have a row of weights each, (C, dimension), where there are several.
 
     Raises
     ------
@@ -85,14 +100,19 @@ def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
         weights = np.asarray(parts["weights"], np.float64)
     except ValueError:
         raise UserError(f"{key} = '{path}': its weights are not numbers") from None
-    if {"intercept", "mean", "scale"} <= parts.keys() and weights.shape == scaling.mean.shape:
-        weights = _rescaled(weights, parts, scaling)
-        if len(weights) != scaling.dimension:
-            raise UserError(f"{key} = '{path}' has an intercept, and this run has intercept = false")
-    if weights.shape != (scaling.dimension,):
+    rows = (len(classes),) if classes else ()
+    if "classes" in parts and classes and (known := tuple(map(str, parts["classes"]))) != classes:
         raise UserError(
-            f"{key} = '{path}': its weights have shape {weights.shape}; "
-            f"allowed: {scaling.dimension} finite numbers"
+            f"{key} = '{path}' is for the classes {', '.join(known)}; the clients have {', '.join(classes)}"
+        )
+    if {"intercept", "mean", "scale"} <= parts.keys() and weights.shape == (*rows, *scaling.mean.shape):
+        weights = _rescaled(weights, parts, scaling)
+        if weights.shape[-1] != scaling.dimension:
+            raise UserError(f"{key} = '{path}' has an intercept, and this run has intercept = false")
+    if weights.shape != (*rows, scaling.dimension):
+        wanted = f"{len(classes)} × {scaling.dimension}" if classes else f"{scaling.dimension}"
+        raise UserError(
+            f"{key} = '{path}': its weights have shape {weights.shape}; allowed: {wanted} finite numbers"
         )
     if not np.isfinite(weights).all():
         raise UserError(f"{key} = '{path}': its weights are not finite")
@@ -102,11 +122,11 @@ def read_weights(path: Path, key: str, scaling: Scaling) -> Vector:
 def _rescaled(weights: Vector, parts: dict[str, NDArray[Any]], scaling: Scaling) -> Vector:
     """Return a model's weights in the coordinates of a scaling, the intercept's last where there is one."""
     slopes: Vector = weights / parts["scale"]  # of the raw features
-    intercept = float(parts["intercept"] + slopes @ (scaling.mean - parts["mean"]))
+    intercept = np.asarray(parts["intercept"] + slopes @ (scaling.mean - parts["mean"]))
     rescaled = slopes * scaling.scale * scaling.norm
-    if intercept == 0 and not scaling.intercept:
+    if not intercept.any() and not scaling.intercept:
         return rescaled
-    return np.append(rescaled, intercept * scaling.norm)
+    return np.concatenate([rescaled, intercept[..., None] * scaling.norm], axis=-1)
 
 
 def save_arrays(path: Path, **arrays: NDArray[np.generic] | np.generic) -> None:

@@ -106,13 +106,3 @@ class Scaling:
         if self.intercept:
             rows = hstack([rows, np.ones((X.shape[0], 1))], format="csr")
         return csr_array(rows / self.norm)
-
-
-def signed(rows: Features, y: NDArray[np.str_], classes: tuple[str, ...]) -> Features:
-    """Return the signed rows ``z = y x``, shape (n, dimension)."""
-    return rows * signs(y, classes)[:, None]
-
-
-def signs(y: NDArray[np.str_], classes: tuple[str, ...]) -> NDArray[np.float64]:
-    """Return −1 for the first of two classes and +1 for the second, shape (n,)."""
-    return np.where(y == classes[1], 1.0, -1.0)

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from common.errors import UserError
+
 Vector = NDArray[np.float64]
 
 
@@ -22,8 +24,14 @@ class SolverSettings:
         ``"auto"``, ``"1/beta"`` or the step size itself; see `rates`.
     regularization
         ``λ/β`` of the ``proximal`` solver.
+    batch_size
+        Examples in a mini-batch of a gradient step; 0 for all.
+    seed
+        What the mini-batches are drawn from.
     cuts
         Into how many parts a projection's reply is dealt.
+    min_active
+        The fewest examples that a reply may be made of.
     beta
         The federation's smoothness ``β = max βᵢ``; 0 when nobody measured it, then each client uses its own.
     norm
@@ -39,7 +47,10 @@ class SolverSettings:
     regularization: float = 1e-4
     engine: str = "auto"
     device: str = "cpu"
+    batch_size: int = 0
+    seed: int = 0
     cuts: int = 1
+    min_active: int = 1
     beta: float = 0.0
     norm: float = 1.0
     preparation: str = ""
@@ -50,15 +61,36 @@ class SolverSettings:
         The automatic step is ``1/(βK)`` for ``gradient``, the one of the convergence theorem, and
         ``1/(β + λ)``, whatever ``K``, for ``proximal``.  ``β`` is the federation's where known,
         else the client's own, given here.
+
+        Raises
+        ------
+        UserError
+            For a step so long that a proximal one would leave ``a ≥ 0``.
         """
         beta = self.beta or beta
         decay = self.regularization * beta if self.solver == "proximal" else 0.0
         if self.learning_rate == "auto":
             return 1 / (beta + decay if self.solver == "proximal" else beta * self.local_steps), decay
-        return (1 / beta if self.learning_rate == "1/beta" else float(self.learning_rate)), decay
+        rate = 1 / beta if self.learning_rate == "1/beta" else float(self.learning_rate)
+        if rate * decay > 1:
+            raise UserError(
+                f"learning-rate = {rate:g} is too long for solver = 'proximal' with λ = {decay:.3g}; "
+                f"allowed: <= {1 / decay:.3g}"
+            )
+        return rate, decay
 
 
 DEFAULTS = SolverSettings()
+
+
+@dataclass(frozen=True)
+class Question:
+    """What one client is asked in round ``number``: to measure the weights and solve from the centres."""
+
+    number: int
+    weights: Vector
+    centres: tuple[Vector, ...]
+    settings: SolverSettings
 
 
 @dataclass(frozen=True)
@@ -109,7 +141,7 @@ class LocalSolution:
 
 @dataclass(frozen=True)
 class Measures:
-    """What a client measured of the model it received: mean loss, smallest ``z·w``, errors, examples."""
+    """What a client measured of the model it received: mean loss, smallest margin, errors, examples."""
 
     loss: float
     margin: float
@@ -119,8 +151,9 @@ class Measures:
 
 @dataclass(frozen=True)
 class Answer:
-    """One client's reply in one round."""
+    """One client's reply in one round; ``centres`` are those that its solutions started from."""
 
     client: str
     solutions: tuple[LocalSolution, ...]
     measures: Measures
+    centres: tuple[Vector, ...] = ()

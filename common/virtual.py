@@ -7,6 +7,7 @@ from common import datafiles, datasets
 from common.config import Config
 from common.datafiles import Dataset
 from common.errors import UserError
+from common.losses import LOSSES
 
 
 def count(config: Config) -> int:
@@ -49,7 +50,7 @@ def held_out(config: Config) -> Dataset | None:
 @lru_cache(maxsize=4)
 def _dealt(config: Config) -> tuple[tuple[Dataset, ...], Dataset]:
     """Return the shards of a named data set, and its held-out rows."""
-    whole = datasets.load(config.dataset, config.seed)
+    whole = datasets.load(config.dataset, config.seed).labelled(LOSSES[config.loss].labels)
     train, test = datasets.split(whole, config.test_fraction, config.seed)
     shards = datasets.shard(
         train, config.clients, config.partition, config.alpha, config.seed, min_shard=config.min_shard

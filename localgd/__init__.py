@@ -7,9 +7,18 @@ if TYPE_CHECKING:
     from common.solution import SolverSettings
     from server.grids.in_process import InProcessGrid
     from server.handshake import handshake
-    from strategies import Callback, Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
+    from strategies import (
+        BuiltIn,
+        Callback,
+        Consensus,
+        CuttingPlane,
+        LocalGD,
+        LocalSolveStrategy,
+        ModifiedLocalGD,
+    )
 
 __all__ = [
+    "BuiltIn",
     "Callback",
     "Consensus",
     "CuttingPlane",

@@ -61,6 +61,9 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, never a traceback."""
     if os.environ.get("GRPC_VERBOSITY", "error") == "error":  # "error" is what Flower sets
         os.environ["GRPC_VERBOSITY"] = QUIET  # our own lines say what is wrong
+    # The matrices of a round are small: on a busy machine several threads for one product wait for each
+    # other far longer than they save; and with one thread the last bits are the same on every machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     try:
@@ -198,6 +201,47 @@ def submit(
 
 
 @app.command()
+def compare(
+    config_file: ConfigFile,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Strategies; modified-local-gd/projection names a solver too. If not given: local-gd, "
+            "modified-local-gd/projection and cutting-plane.",
+        ),
+    ] = None,
+    solvers: Annotated[
+        str,
+        typer.Option(metavar="A,B", help="Solvers, for the strategies that name none."),
+    ] = "",
+    local_steps: Annotated[str, typer.Option(metavar="K,K", help="Numbers of local steps.")] = "",
+    seeds: Annotated[str, typer.Option(metavar="S,S", help="Seeds of the split and the shards.")] = "",
+    stop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEG",
+            help="Stop a run when it is certified to be this near the centralized model; 0 for never. "
+            "The configuration's stop-at-certified-angle, else 0.1, if not given.",
+        ),
+    ] = None,
+    override: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new directory; runs/<time>-compare if not given.")
+    ] = None,
+) -> None:
+    """Run strategies side by side in this process, in every combination, and show and write a table."""
+    values = _with_out(configuration.read(config_file, override or ()), out)
+    from rich.console import Console
+
+    from localgd.compare import STRATEGIES, plan
+    from localgd.compare import compare as compare_runs
+
+    chosen = STRATEGIES if strategies is None else strategies
+    compare_runs(plan(values, chosen, solvers, local_steps, seeds, stop), Console())
+
+
+@app.command()
 def shard(
     dataset: Annotated[str, typer.Argument(metavar="DATASET", help="A named data set.")],
     out: Annotated[
@@ -210,9 +254,13 @@ def shard(
     ] = Config.alpha,
     seed: Annotated[int, typer.Option(help="Seed of the split and the shards.")] = Config.seed,
     test_fraction: Annotated[float, typer.Option(help="Share held out in test.npz.")] = Config.test_fraction,
+    loss: Annotated[
+        str, typer.Option(help="What the labels are for: softmax takes all classes of the data set.")
+    ] = Config.loss,
 ) -> None:
     """Write each client's private file of a named data set, and the held-out rows."""
     values: dict[str, Value] = {"dataset": dataset, "clients": clients, "partition": partition}
+    values |= {"loss": loss, "strategy": "local-gd"}  # a strategy that every loss goes with
     config = Config.of(values | {"alpha": alpha, "seed": seed, "test-fraction": test_fraction})
     from localgd.shards import write_shards
 

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from common import virtual
 from common.config import Config
-from common.errors import LocalGDError, NotSeparable, UserError
+from common.errors import LocalGDError, NotSeparable
 from common.federation import Federation
+from common.flower_options import parse_options
 from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
@@ -24,14 +25,23 @@ from server.grids.polling import PollingGrid
 from server.handshake import handshake
 from server.inputs import (
     find_reference,
-    held_out_accuracy,
+    held_out_score,
     initial_weights,
     simulated_nodes,
     wait_for_nodes,
 )
-from server.monitor import HEADER, Monitor, Row, StopAtCertifiedAngle, conclusion, line
+from server.monitor import (
+    HEADER,
+    Monitor,
+    Row,
+    StopAtCertifiedAngle,
+    StopIfNotSeparable,
+    conclusion,
+    line,
+)
 from server.results import RunDirectory, check_out
 from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
+from strategies.flower_by_name import by_name
 
 Vector = NDArray[np.float64]
 STRATEGIES: dict[str, type[LocalSolveStrategy[Any]]] = {
@@ -61,8 +71,9 @@ def main(grid: Grid, context: Context) -> None:
     all_here = in_process or (simulated and config.dataset != "file")
     settings = solver_settings(config)
     federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
-    rates = check_rates(federation.settings(settings))
-    accuracy = held_out_accuracy(config, federation)
+    strategy = build_strategy(config, settings, federation)
+    rates = strategy.settings.rates(strategy.settings.beta)
+    score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
     reference = find_reference(config, federation, all_here)
 
@@ -77,9 +88,10 @@ def main(grid: Grid, context: Context) -> None:
         directory.write_row(row)
         log(INFO, "%s", line(row))
 
-    monitor = Monitor(federation, write, reference, accuracy)
-    strategy = STRATEGIES[config.strategy](settings=settings, federation=federation)
+    monitor = Monitor(federation, write, reference, score)
     callbacks = [monitor, StopAtCertifiedAngle(monitor, config.stop_at_certified_angle)]
+    if config.solver == "projection":  # gradient steps go on to the loss's own minimiser
+        callbacks.append(StopIfNotSeparable(monitor))
     began = time.perf_counter()
     try:
         result = strategy.start(
@@ -139,19 +151,21 @@ def solver_settings(config: Config) -> SolverSettings:
         regularization=config.regularization,
         engine=config.engine,
         device=config.device,
+        batch_size=config.batch_size,
+        seed=config.seed,
         cuts=config.cuts if config.strategy == "cutting-plane" else 1,
+        min_active=config.min_active,
     )
 
 
-def check_rates(settings: SolverSettings) -> tuple[float, float]:
-    """Return ``η`` and ``λ``; refuse a step so long that a proximal step would leave ``a ≥ 0``."""
-    rate, decay = settings.rates(settings.beta)
-    if rate * decay > 1:
-        raise UserError(
-            f"learning-rate = {rate:g} is too long for solver = 'proximal' with λ = {decay:.3g}; "
-            f"allowed: <= {1 / decay:.3g}"
-        )
-    return rate, decay
+def build_strategy(
+    config: Config, settings: SolverSettings, federation: Federation
+) -> LocalSolveStrategy[Any]:
+    """Return the strategy of the configuration: one of this project's, or one of Flower's own."""
+    if config.built_in:
+        options = parse_options(config.built_in, config.strategy_options)
+        return by_name(config.built_in, options, settings, federation)
+    return STRATEGIES[config.strategy](settings=settings, federation=federation)
 
 
 def describe(
@@ -167,7 +181,7 @@ def describe(
     )
     return (
         f"{config.strategy} with {config.solver}{steps}: {len(federation.clients)} clients, {rows} examples, "
-        f"{federation.scaling.dimension} weights{margin}"
+        f"{federation.size} weights{margin}"
     )
 
 

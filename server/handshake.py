@@ -10,6 +10,8 @@ from flwr.serverapp import Grid
 
 from common.errors import RunError, UserError, last_line
 from common.federation import Client, Federation
+from common.labels import ordered
+from common.losses import LOSSES
 from common.messages import (
     DESCRIBE,
     PREPARE,
@@ -55,7 +57,13 @@ def handshake(
     """
     known = _known(grid)
     names = {node: known.get(node, f"node {node}") for node in nodes}
-    described = _ask(grid, names, DESCRIBE, pack_describe(secrets.token_hex(8), scale == "standard"), timeout)
+    described = _ask(
+        grid,
+        names,
+        DESCRIBE,
+        pack_describe(secrets.token_hex(8), scale == "standard", settings.loss),
+        timeout,
+    )
     descriptions = {node: unpack_description(content) for node, content in described.items()}
     for node, description in descriptions.items():
         if known.get(node, description.name) != description.name:
@@ -100,13 +108,18 @@ def handshake(
 def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str, ...]:
     """Return the federation's classes in order: numbers by value, else words by the alphabet.
 
+    There are none where the loss predicts numbers.
+
     Raises
     ------
     UserError
-        Unless there are exactly two classes in the whole federation.
+        When there is only one class in the whole federation, or more than two where the loss takes two.
     """
+    labels = LOSSES[loss].labels
+    if labels == "numbers":
+        return ()
     descriptions = list(descriptions)
-    for description in descriptions:
+    for description in descriptions if labels == "two" else ():
         if len(description.classes) > 2:
             raise UserError(
                 f"{description.name} has {len(description.classes)} labels ({_some(description.classes)}); "
@@ -117,7 +130,7 @@ def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str,
         raise UserError(
             f"every example of every client has the label '{classes.pop()}'; two labels are needed"
         )
-    if len(classes) > 2:
+    if len(classes) > 2 and labels == "two":
         holders: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for description in descriptions:
             holders[description.classes].append(description.name)
@@ -125,10 +138,7 @@ def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str,
         raise UserError(
             f"the clients' labels disagree, {len(classes)} in all where loss = '{loss}' takes two: {told}"
         )
-    try:
-        return tuple(sorted(classes, key=float))
-    except ValueError:
-        return tuple(sorted(classes))
+    return ordered(classes)
 
 
 def _ask(

@@ -1,9 +1,12 @@
 """What a run needs besides its clients' work: the clients themselves, test rows, a start and a reference."""
 
+import math
 import time
 from collections.abc import Callable
+from functools import partial
 from logging import INFO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.common.logger import log
@@ -15,10 +18,10 @@ from common import virtual
 from common.config import Config
 from common.errors import RunError, UserError
 from common.federation import Federation
+from common.labels import encoded, targets
 from common.model import read_weights
 from common.reference import Reference
-from common.scaling import signed
-from common.sparse import dense, is_sparse
+from common.sparse import Features, dense, is_sparse
 
 Vector = NDArray[np.float64]
 
@@ -75,8 +78,11 @@ def simulated_nodes(grid: Grid, config: Config) -> list[int]:
     return nodes
 
 
-def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vector], float] | None:
-    """Return the function that measures a model on the held-out rows, where there are any."""
+def held_out_score(config: Config, federation: Federation) -> Callable[[Vector], float] | None:
+    """Return the function that scores a model on the held-out rows, where there are any.
+
+    The score is the accuracy; for numbers to predict, R².
+    """
     test = virtual.held_out(config)
     if test is None:
         return None
@@ -88,37 +94,65 @@ def held_out_accuracy(config: Config, federation: Federation) -> Callable[[Vecto
         )
     if "none" != test.column_fingerprint != federation.columns != "none":
         raise UserError(f"{where}: the held-out columns have other names or another order than the clients'")
+    rows = federation.scaling.rows(test.X)
+    if federation.loss.labels == "numbers":
+        return partial(r_squared, rows, targets(test.y, f"{where}: "))
     if strangers := set(test.y.tolist()) - set(classes):
         raise UserError(
             f"{where}: the held-out label '{min(strangers)}' is none of the clients' ({', '.join(classes)})"
         )
-    rows = signed(federation.scaling.rows(test.X), test.y, classes)
-    return lambda weights: float(np.mean(rows @ weights > 0))
+    return partial(share_right, rows, encoded(test.y, classes))
+
+
+def share_right(rows: Features, labels: NDArray[np.intp], weights: Vector) -> float:
+    """Return the share of rows (n, d) whose class a model (d,) or (C, d) finds; a tie finds none."""
+    scores = rows @ weights.T
+    if scores.ndim == 1:
+        return float(np.mean(np.where(labels == 1, scores > 0, scores < 0)))
+    own = np.take_along_axis(scores, labels[:, None], axis=1)
+    return float(np.mean(np.sum(scores >= own, axis=1) == 1))
+
+
+def r_squared(rows: Features, values: Vector, weights: Vector) -> float:
+    """Return the share of the variance of the values that a model explains."""
+    spread = float(np.sum((values - values.mean()) ** 2))
+    return 1 - float(np.sum((rows @ weights - values) ** 2)) / spread if spread > 0 else math.nan
 
 
 def initial_weights(config: Config, federation: Federation) -> Vector:
     """Return the model to start from: zero, or the file ``init``."""
     if config.init:
-        return read_weights(Path(config.init), "init", federation.scaling)
-    return np.zeros(federation.scaling.dimension)
+        return _read(config.init, "init", federation)
+    return np.zeros(federation.shape)
 
 
 def find_reference(config: Config, federation: Federation, all_here: bool) -> Reference | None:
     """Return the centralized model: computed where all data are in this process, or read from a file."""
     if config.reference not in ("auto", "none"):
-        weights = read_weights(Path(config.reference), "reference", federation.scaling)
+        weights = _read(config.reference, "reference", federation)
         return Reference(weights, margin=float("nan"), bound=float("nan"), error_deg=0.0)
     if config.reference == "none" or not all_here:
         return None
-    found = references.max_margin(pooled_rows(config, federation))
-    if found is None:
+    classes = len(federation.preparation.classes)
+    found = references.centralized(federation.preparation.loss, all_parts(config, federation), classes)
+    if found is None or not found.separable:
         log(INFO, "the pooled data are not linearly separable: there is no max-margin model to compare with")
+    if found is not None and not found.separable:
+        log(INFO, "true angles are to the minimiser of the clients' mean loss")
     return found
 
 
-def pooled_rows(config: Config, federation: Federation) -> NDArray[np.float64]:
-    """Return the signed rows of all virtual clients, in the order of their names."""
-    names = virtual.names(config)
-    shards = [virtual.shard(config, names.index(client.name)) for client in federation.clients]
-    classes = federation.preparation.classes
-    return np.vstack([dense(signed(federation.scaling.rows(part.X), part.y, classes)) for part in shards])
+def _read(path: str, key: str, federation: Federation) -> Vector:
+    classes = federation.preparation.classes if federation.loss.labels == "many" else ()
+    return read_weights(Path(path), key, federation.scaling, classes)
+
+
+def all_parts(config: Config, federation: Federation) -> list[tuple[NDArray[np.float64], NDArray[Any]]]:
+    """Return the rows and the numbered labels, or targets, of all clients, in the order of their names."""
+    names, classes = virtual.names(config), federation.preparation.classes
+    parts = []
+    for client in federation.clients:
+        data = virtual.shard(config, names.index(client.name))
+        labels = encoded(data.y, classes) if classes else targets(data.y)
+        parts.append((dense(federation.scaling.rows(data.X)), labels))
+    return parts

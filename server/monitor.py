@@ -2,13 +2,16 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from logging import INFO
 from typing import Any
 
 import numpy as np
+from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from common.federation import Federation
-from common.geometry import Certificate, angle, certified_angle
+from common.geometry import Certificate, angle
 from common.reference import Reference
 from common.solution import Answer
 from strategies import Callback, Costs
@@ -17,6 +20,9 @@ Vector = NDArray[np.float64]
 Row = dict[str, Any]
 
 HEADER = " round        loss  errors    margin     bound  certified      true     test   seconds"
+
+SEPARABLE = 1e-7
+"""No margin above this share of the largest row norm is proof enough that the data are not separable."""
 
 
 class Monitor(Callback):
@@ -30,8 +36,8 @@ class Monitor(Callback):
         The clients, for the certificate's rounding and the row's counts.
     reference
         The centralized model, where it is known: rows then hold the true angle.
-    accuracy
-        The held-out accuracy of a model, where there are held-out data.
+    score
+        What a model scores on held-out rows, where there are any: the accuracy, or R² of a regression.
     write
         Called with every finished row.
     """
@@ -41,17 +47,19 @@ class Monitor(Callback):
         federation: Federation,
         write: Callable[[Row], None],
         reference: Reference | None = None,
-        accuracy: Callable[[Vector], float] | None = None,
+        score: Callable[[Vector], float] | None = None,
     ) -> None:
+        self.loss = federation.loss
         self.reference = reference
-        self.accuracy = accuracy
+        self.score = score
         self.write = write
         self.certificate = Certificate(
             count=federation.largest,
-            dimension=federation.scaling.dimension,
+            dimension=federation.size,
             clients=len(federation.clients),
-            max_norm=federation.max_norm,
+            max_norm=federation.reach,
         )
+        self._blank = self._own = self.certificate
         self.rows: list[Row] = []
         self.best: tuple[float, Row, Vector] | None = None
         self._previous: Vector | None = None
@@ -60,42 +68,83 @@ class Monitor(Callback):
     def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> None:
         """Take in the bound of this round's solutions, then end the row of the model they measured."""
         solutions = [solution for answer in answers for solution in answer.solutions]
+        before = self.separable
         self.certificate = self.certificate.add(
             [s.displacement for s in solutions], [s.dual_mass for s in solutions]
         )
         self._previous = weights
+        if before and not self.separable:
+            log(INFO, "%s", not_separable(self.certificate.bound))
         if number == 0:
             return
-        norm = float(np.linalg.norm(weights))
-        margin = self.certificate.margin(min(answer.measures.margin for answer in answers), norm)
-        certified = certified_angle(margin, self.certificate.bound)
         row = {
             "round": number,
             "loss": sum(answer.measures.loss for answer in answers) / len(answers),
-            "errors": sum(answer.measures.errors for answer in answers),
-            "test_accuracy": self.accuracy(weights) if self.accuracy else None,
-            "margin": margin if math.isfinite(margin) else None,
-            "margin_bound": self.certificate.bound if math.isfinite(self.certificate.bound) else None,
-            "certified_angle_deg": certified,
-            "true_angle_deg": angle(weights, self.reference.weights) if self.reference else None,
-            "weight_norm": norm,
+            **self._margins(weights, answers),
+            **self._distance(weights),
+            "test_accuracy" if self.loss.labels != "numbers" else "test_r2": (
+                self.score(weights) if self.score else None
+            ),
+            "weight_norm": float(np.linalg.norm(weights)),
             **self._begun,
         }
         self.rows.append(row)
-        if self.best is None or certified <= self.best[0]:
-            self.best = certified, row, weights
+        # what a model is kept for: its certificate, or where there can be none its loss
+        merit = row["loss"] if not self.loss.has_margin else row["certified_angle_deg"] or 180.0
+        if self.best is None or merit <= self.best[0]:
+            self.best = merit, row, weights
         self.write(row)
+
+    @property
+    def separable(self) -> bool:
+        """Whether nothing has yet proved that the data are not linearly separable."""
+        return self.certificate.bound > SEPARABLE * self.certificate.max_norm
+
+    def _margins(self, weights: Vector, answers: Sequence[Answer]) -> Row:
+        """Return what the clients' margins say of a model: nothing where there are none, or none is best."""
+        row: Row = dict.fromkeys(("errors", "margin", "margin_bound", "certified_angle_deg"))
+        if not self.loss.has_margin:
+            return row
+        row["errors"] = sum(answer.measures.errors for answer in answers)
+        if not self.separable:
+            return row
+        smallest = min(answer.measures.margin for answer in answers)
+        margin = self.certificate.margin(smallest, float(np.linalg.norm(weights)))
+        self.certificate = self.certificate.reached(margin)
+        own = replace(self._own, floor=self.certificate.floor)
+        return row | {
+            "margin": margin if math.isfinite(margin) else None,
+            "margin_bound": self.certificate.bound if math.isfinite(self.certificate.bound) else None,
+            "certified_angle_deg": min(self.certificate.angle(weights, margin), own.angle(weights, margin)),
+        }
+
+    def _distance(self, weights: Vector) -> Row:
+        """Return how far a model is from the centralized one, where that is known."""
+        if self.reference is None:
+            return {"true_angle_deg": None, "reference_distance": None}
+        known = self.reference.weights
+        gap = float(np.linalg.norm(weights - known)) / float(np.linalg.norm(known) or 1.0)
+        return {
+            "true_angle_deg": angle(weights.reshape(-1), known.reshape(-1)),
+            # a direction has no length to compare
+            "reference_distance": None if self.loss.has_margin and self.reference.separable else gap,
+        }
 
     def combined(
         self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
     ) -> None:
         """Begin the row of a new model, which may be a proof of its own."""
-        # as many combinations carry a model as are independent, at most
-        self.certificate = self.certificate.add([weights], [dual_mass], summed=self.certificate.dimension)
+        # a model is summed from all rounds' solutions, or from as many cuts as are independent, at most
+        summed = 2 * number * len(answers) + self.certificate.dimension
+        self.certificate = self.certificate.add([weights], [dual_mass], summed)
+        self._own = self._blank.add([weights], [dual_mass], summed)
         before = np.zeros_like(weights) if self._previous is None else self._previous
-        drifts = [angle(before + answer.solutions[0].displacement, weights) for answer in answers]
+        local = [(a.centres[0] if a.centres else before) + a.solutions[0].displacement for a in answers]
+        drifts = [angle(model.reshape(-1), weights.reshape(-1)) for model in local]
+        active = [solution.active for answer in answers for solution in answer.solutions]
         self._begun = {
-            "turn_deg": angle(before, weights) if before.any() else None,
+            "active": {"least": min((a for a in active if a), default=0), "most": max(active, default=0)},
+            "turn_deg": angle(before.reshape(-1), weights.reshape(-1)) if before.any() else None,
             "drift_deg": sum(drifts) / len(drifts),
             "clients": len(answers),
             "missing": [],
@@ -113,25 +162,51 @@ class StopAtCertifiedAngle(Callback):
 
     def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
         """Compare the row that the monitor just wrote."""
-        if number and self.monitor.rows[-1]["certified_angle_deg"] <= self.degrees:
-            return "certified-angle"
-        return None
+        certified = self.monitor.rows[-1]["certified_angle_deg"] if number else None
+        return "certified-angle" if certified is not None and certified <= self.degrees else None
+
+
+class StopIfNotSeparable(Callback):
+    """Stop as soon as the data are proved not to be separable: nothing to find for a max-margin method."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self.monitor = monitor
+
+    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
+        """Ask the monitor."""
+        return None if self.monitor.separable or not number else "not-separable"
+
+
+def not_separable(bound: float) -> str:
+    """Say in words what a tiny bound proves."""
+    return (
+        f"the clients' data together are proved not to be linearly separable (no margin above {bound:.1g}): "
+        "there is no max-margin model, so margin, bound and certified angle are not given from here on"
+    )
 
 
 def line(row: Row) -> str:
     """Return a row as one aligned line under `HEADER`; a dash where nothing is known."""
-    test = "-" if row["test_accuracy"] is None else f"{100 * row['test_accuracy']:.1f}%"
+    test = row.get("test_accuracy")
+    scored = _number(row.get("test_r2")).strip() if test is None else f"{100 * test:.1f}%"
+    errors = "-" if row["errors"] is None else row["errors"]
     return (
-        f"{row['round']:>6} {row['loss']:>11.4g} {row['errors']:>7} {_number(row['margin'])} "
+        f"{row['round']:>6} {row['loss']:>11.4g} {errors:>7} {_number(row['margin'])} "
         f"{_number(row['margin_bound'])} {_degrees(row['certified_angle_deg']):>10} "
-        f"{_degrees(row['true_angle_deg']):>9} {test:>8} {row['seconds']['total']:>9.4f}"
+        f"{_degrees(row['true_angle_deg']):>9} {scored:>8} {row['seconds']['total']:>9.4f}"
     )
 
 
 def conclusion(row: Row) -> str:
     """Say in words what is known of a run's last model."""
-    true = "" if row["true_angle_deg"] is None else f"true angle {_degrees(row['true_angle_deg'])}, "
-    return f"{true}certified angle {_degrees(row['certified_angle_deg'])}"
+    said = []
+    if row["reference_distance"] is not None:
+        said.append(f"‖w − ŵ‖ is {row['reference_distance']:.2g} of ‖ŵ‖, the centralized model")
+    elif row["true_angle_deg"] is not None:
+        said.append(f"true angle {_degrees(row['true_angle_deg'])}")
+    if row["certified_angle_deg"] is not None:
+        said.append(f"certified angle {_degrees(row['certified_angle_deg'])}")
+    return ", ".join(said) or f"loss {row['loss']:.4g}"
 
 
 def _number(value: float | None) -> str:

@@ -53,6 +53,7 @@ class RunDirectory:
                 "classes": list(federation.preparation.classes),
                 "dimension": federation.scaling.dimension,
                 "intercept": federation.scaling.intercept,
+                "loss": federation.preparation.loss,
                 "norm": federation.norm,
                 "beta": federation.beta,
                 "learning_rate": rates[0],
@@ -106,7 +107,7 @@ def versions() -> dict[str, str]:
 
 def fresh(parent: Path, strategy: str) -> Path:
     """Return a directory name that is not taken."""
-    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy}"
+    stem = f"{time.strftime('%Y%m%d-%H%M%S')}-{strategy.replace(':', '-')}"
     path, k = parent / stem, 1
     while path.exists():
         path, k = parent / f"{stem}-{k}", k + 1

@@ -3,10 +3,12 @@
 from strategies.base import Callback, Costs, LocalSolveStrategy
 from strategies.consensus import Consensus
 from strategies.cutting_plane import CuttingPlane
+from strategies.flower import BuiltIn
 from strategies.local_gd import LocalGD
 from strategies.modified_local_gd import ModifiedLocalGD
 
 __all__ = [
+    "BuiltIn",
     "Callback",
     "Consensus",
     "Costs",

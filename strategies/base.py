@@ -24,7 +24,7 @@ from common.messages import (
     USER_ERROR,
     count_bytes,
     pack_preparation,
-    pack_work,
+    pack_question,
     unpack_answer,
 )
 from common.solution import DEFAULTS, Answer, SolverSettings
@@ -80,7 +80,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self.federation = federation
         self.stopped_by = "rounds"
         self._state: State | None = None
-        self._asked: dict[int, int] = {}  # node id -> solutions it owes, of the messages now out
+        self._asked: dict[int, tuple[Vector, ...]] = {}  # node id -> centres, of the messages now out
 
     @abstractmethod
     def init(self, weights: Vector) -> State:
@@ -228,13 +228,13 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         centres: dict[int, tuple[Vector, ...]],
     ) -> list[Message]:
         settings = replace(self.settings, **config) if config else self.settings  # type: ignore[arg-type]
-        self._asked = {node: len(starts) for node, starts in centres.items()}
+        self._asked = centres
         packed: dict[tuple[int, ...], RecordDict] = {}  # one object for all clients with the same centres
         messages = []
         for node, starts in centres.items():
             same = tuple(map(id, starts))
             if same not in packed:
-                packed[same] = pack_work(arrays, starts, settings)
+                packed[same] = pack_question(number, arrays, starts, settings)
             messages.append(Message(packed[same], node, kind, group_id=str(number)))
         return messages
 
@@ -270,7 +270,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 raise RunError(f"round {number}: {name} failed: {reason}; its own log says more")
             try:
                 answer = unpack_answer(reply.content, shape)
-                if len(answer.solutions) != owed.pop(node):
+                centres = owed.pop(node)
+                if len(answer.solutions) != len(centres):
                     raise ValueError(f"it holds {len(answer.solutions)} solutions, not one for each centre")
             except (ValueError, KeyError, TypeError) as error:
                 raise RunError(f"round {number}: the answer of {name} was refused: {error}") from None
@@ -282,7 +283,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                         f"(no margin above {bound:.1g}), so there is nothing to project on; "
                         "solver = 'gradient' or 'proximal' goes on without"
                     )
-            own = replace(answer, client=name)  # the name by which the strategy chose its centres
+            # the name by which the strategy chose its centres
+            own = replace(answer, client=name, centres=centres)
             answers.append((answer.client, own))
         if owed:
             raise RunError(

@@ -1,6 +1,7 @@
 """Local-GD: average the clients' local models."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,16 @@ from strategies.base import LocalSolveStrategy
 Vector = NDArray[np.float64]
 
 
-class LocalGD(LocalSolveStrategy[Vector]):
+@dataclass(frozen=True)
+class AverageState:
+    """The model, and the dual mass of all steps to it from the initial one, which may have been zero."""
+
+    weights: Vector
+    mass: float = 0.0
+    from_zero: bool = False
+
+
+class LocalGD(LocalSolveStrategy[AverageState]):
     """``w ← (1/M) Σ wᵢ``, with ``wᵢ`` the clients' models after their local steps from ``w``.
 
     FedAvg with uniform weights and full-batch steps; Zhu, Vardhan and Mazumdar, arXiv 2412.07971,
@@ -19,17 +29,26 @@ class LocalGD(LocalSolveStrategy[Vector]):
     local steps.
     """
 
-    def init(self, weights: Vector) -> Vector:
+    def init(self, weights: Vector) -> AverageState:
         """Start at the initial model."""
-        return np.asarray(weights, np.float64)
+        weights = np.asarray(weights, np.float64)
+        return AverageState(weights, from_zero=not weights.any())
 
-    def combine(self, state: Vector, answers: Sequence[Answer]) -> Vector:
+    def combine(self, state: AverageState, answers: Sequence[Answer]) -> AverageState:
         """Move by the mean displacement."""
-        return state + mean_displacement(answers)
+        return replace(
+            state,
+            weights=state.weights + mean_displacement(answers),
+            mass=state.mass + mean_dual_mass(answers),
+        )
 
-    def weights(self, state: Vector) -> Vector:
-        """The state is the model."""
-        return state
+    def weights(self, state: AverageState) -> Vector:
+        """Return the model."""
+        return state.weights
+
+    def dual_mass(self, state: AverageState) -> float:
+        """From zero, the model is the sum of all displacements so far."""
+        return state.mass if state.from_zero else 0.0
 
 
 def mean_displacement(answers: Sequence[Answer]) -> Vector:
@@ -38,3 +57,8 @@ def mean_displacement(answers: Sequence[Answer]) -> Vector:
     for answer in answers:
         total += answer.solutions[0].displacement
     return total / len(answers)
+
+
+def mean_dual_mass(answers: Sequence[Answer]) -> float:
+    """Return the dual mass of the mean displacement."""
+    return sum(answer.solutions[0].dual_mass for answer in answers) / len(answers)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from common.federation import Federation
 from common.solution import Answer, SolverSettings
 from strategies.base import LocalSolveStrategy
-from strategies.local_gd import mean_displacement
+from strategies.local_gd import mean_displacement, mean_dual_mass
 
 Vector = NDArray[np.float64]
 PROXIMAL = SolverSettings(solver="proximal")
@@ -17,11 +17,17 @@ PROXIMAL = SolverSettings(solver="proximal")
 
 @dataclass(frozen=True)
 class AnchoredState:
-    """The model (d,), the anchor (d,) it is pulled to, and the rounds done."""
+    """The model (d,), the anchor (d,) it is pulled to, the rounds done, and the model's dual mass.
+
+    The mass is that of all steps, shrunk as the model was; it is the model's own ``from_zero`` and with an
+    anchor of zero.
+    """
 
     weights: Vector
     anchor: Vector
     rounds: int
+    mass: float = 0.0
+    from_zero: bool = False
 
 
 class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
@@ -52,15 +58,21 @@ class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
     def init(self, weights: Vector) -> AnchoredState:
         """Start at the initial model, before round 1."""
         weights = np.asarray(weights, np.float64)
-        return AnchoredState(weights, weights if self.anchor is None else self.anchor, rounds=0)
+        anchor = weights if self.anchor is None else self.anchor
+        return AnchoredState(weights, anchor, 0, from_zero=not (weights.any() or anchor.any()))
 
     def combine(self, state: AnchoredState, answers: Sequence[Answer]) -> AnchoredState:
         """Average the local models and step back to the anchor by ``1/(r + 1)``."""
         rounds = state.rounds + 1
         back = 1 / (rounds + 1)
         weights = back * state.anchor + (1 - back) * (state.weights + mean_displacement(answers))
-        return replace(state, weights=weights, rounds=rounds)
+        mass = (1 - back) * (state.mass + mean_dual_mass(answers))
+        return replace(state, weights=weights, mass=mass, rounds=rounds)
 
     def weights(self, state: AnchoredState) -> Vector:
         """Return the model."""
         return state.weights
+
+    def dual_mass(self, state: AnchoredState) -> float:
+        """From zero and with an anchor of zero, the model is a sum of shrunk displacements."""
+        return state.mass if state.from_zero else 0.0

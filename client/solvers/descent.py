@@ -2,16 +2,25 @@
 
 from typing import Any
 
-from array_api_compat import array_namespace
+from array_api_compat import array_namespace, device
 
-from client.engine import to_numpy
 from client.problem import Problem
-from common.solution import LocalSolution, Part
+from client.solvers.batches import Batches
+from client.solvers.reply import solution
+from common.solution import LocalSolution
 
 Array = Any
 
 
-def descend(problem: Problem, centre: Array, steps: int, rate: float, decay: float) -> LocalSolution:
+def descend(
+    problem: Problem,
+    centre: Array,
+    steps: int,
+    rate: float,
+    decay: float,
+    batches: Batches | None = None,
+    min_active: int = 1,
+) -> LocalSolution:
     """Take exactly ``steps`` gradient steps on ``f(w) + (decay/2) ‖w − centre‖²`` from the centre.
 
     The iterate is ``w = centre + Zᵀa``; a step multiplies the dual ``a`` by ``1 − rate·decay`` and
@@ -22,23 +31,56 @@ def descend(problem: Problem, centre: Array, steps: int, rate: float, decay: flo
     Parameters
     ----------
     problem
-        The client's rows ``Z`` (n, d) and loss.
+        The client's rows and loss.
     centre
-        Where to start, shape (d,).
+        Where to start, in the model's shape.
     steps, rate, decay
-        ``K``, ``η`` and ``λ``.
+        ``K``, ``η`` and ``λ``; a step on an adaptive loss is shorter than ``η`` where it has to be.
+    batches
+        The examples that each step sees (Local-SGD); None for all.
+    min_active
+        The fewest examples that the reply may be made of.
     """
-    Z, loss = problem.Z, problem.loss
-    keep, gain = 1.0 - rate * decay, rate / problem.count
-    start = Z @ centre
+    if batches is None:
+        dual = descent_dual(problem, problem.forward(centre), steps, rate, decay)
+    else:
+        dual = _stochastic_dual(problem, centre, steps, rate, decay, batches)
+    return solution(problem, dual, steps, min_active=min_active)
+
+
+def descent_dual(problem: Problem, start: Array, steps: int, rate: float, decay: float = 0.0) -> Array:
+    """Return the dual of full-batch gradient steps from a centre whose margins are ``start``."""
+    loss, adaptive = problem.loss, problem.loss.adaptive
     span = span_is_cheaper(problem.count, problem.size, steps)
     dual = array_namespace(start).zeros_like(start)
-    margins = start
+    margins, eta = start, rate
     for step in range(steps):
-        dual = keep * dual + gain * loss.mass(margins)
+        if adaptive:
+            eta = 1 / max(1 / rate, problem.steepness(margins) + decay)
+        dual = (1.0 - eta * decay) * dual + (eta / problem.count) * loss.pull(margins)
         if step + 1 < steps:
-            margins = start + (problem.gram @ dual if span else Z @ (Z.T @ dual))
-    return solution(problem, dual, steps)
+            margins = start + (problem.images(dual) if span else problem.linear(problem.adjoint(dual)))
+    return dual
+
+
+def _stochastic_dual(
+    problem: Problem, centre: Array, steps: int, rate: float, decay: float, batches: Batches
+) -> Array:
+    """Return the dual of mini-batch steps: ``1/|B|`` takes the place of ``1/n``."""
+    dual = array_namespace(centre).zeros_like(problem.forward(centre))
+    weights, eta = centre, rate
+    for _ in range(steps):
+        chosen = array_namespace(dual).asarray(next(batches), device=device(dual))
+        batch = problem.part(chosen)
+        margins = batch.forward(weights)
+        if problem.loss.adaptive:
+            eta = 1 / max(1 / rate, batch.steepness(margins) + decay)
+        pull = (eta / batch.count) * problem.loss.pull(margins)
+        keep = 1.0 - eta * decay
+        weights = centre + keep * (weights - centre) + batch.adjoint(pull)
+        dual = keep * dual
+        dual[chosen] = dual[chosen] + pull
+    return dual
 
 
 def span_is_cheaper(count: int, size: int, steps: int) -> bool:
@@ -49,34 +91,3 @@ def span_is_cheaper(count: int, size: int, steps: int) -> bool:
     computed once per run.
     """
     return steps * count**2 + 2 * size < 2 * steps * size
-
-
-def solution(
-    problem: Problem, dual: Array, steps: int, result: str = "solved", cuts: int = 1
-) -> LocalSolution:
-    """Form the displacement ``Zᵀa`` and the mass ``1ᵀa`` of a final dual ``a ≥ 0``, shape (n,).
-
-    With ``cuts > 1`` the active examples are dealt, largest multiplier first, to that many parts in
-    turn; never a part of one example where there are two.
-    """
-    xp = array_namespace(dual)
-    active = int(xp.count_nonzero(dual > 0))
-    parts = tuple(
-        Part(to_numpy(problem.Z.T @ dealt), float(xp.sum(dealt)))
-        for dealt in deal(dual, active, min(cuts, max(1, active // 2)))
-    )
-    return LocalSolution(parts, active, steps, result)
-
-
-def deal(dual: Array, active: int, groups: int) -> list[Array]:
-    """Deal the active entries of a dual to groups in turn, largest first; the groups sum to the dual."""
-    if groups == 1:
-        return [dual]
-    xp = array_namespace(dual)
-    order = xp.argsort(dual, descending=True)
-    dealt = []
-    for group in range(groups):
-        mine = order[group:active:groups]
-        dealt.append(xp.zeros_like(dual))
-        dealt[-1][mine] = dual[mine]
-    return dealt

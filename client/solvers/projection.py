@@ -1,19 +1,23 @@
-"""The Euclidean projection onto a client's constraints ``Z w ≥ 1``."""
+"""The Euclidean projection onto a client's constraints "margins ≥ 1"."""
 
 from typing import Any
 
+from array_api_compat import array_namespace
+
 from client.problem import Problem
-from client.solvers.descent import solution
+from client.solvers.descent import descent_dual
+from client.solvers.reply import groups_of, solution
 from common.active_set import least_distance
 from common.solution import LocalSolution
 
 Array = Any
 
+HIDING_STEPS = 3
+"""The gradient steps after a projection that would be made of too few examples."""
 
-def project(
-    problem: Problem, centre: Array, steps: int = 0, rate: float = 0.0, decay: float = 0.0, cuts: int = 1
-) -> LocalSolution:
-    """Return ``argmin ½‖w − centre‖²  s.t.  Z w ≥ 1``; the step arguments of the signature are not used.
+
+def project(problem: Problem, centre: Array, cuts: int = 1, min_active: int = 1) -> LocalSolution:
+    """Return ``argmin ½‖w − centre‖²  s.t.  all margins of w are ≥ 1``.
 
     When the client's own rows are not separable the result is ``"infeasible"``, and the dual a vector
     that proves it: ``Zᵀa ≈ 0`` with ``1ᵀa = 1``.
@@ -21,9 +25,22 @@ def project(
     Parameters
     ----------
     cuts
-        Into how many parts the displacement is dealt, see `solution`.
+        Into how many parts the displacement may be dealt.
+    min_active
+        A projection made of fewer examples is blended: a few gradient steps from where it ends add all the
+        others to it.  That is not a projection any more, but still a non-negative combination of examples.
     """
-    multipliers = least_distance(problem.gram, 1.0 - problem.Z @ centre, problem.warm_active)
-    if multipliers.result != "infeasible":
-        problem.warm_active = multipliers.active
-    return solution(problem, multipliers.values, multipliers.changes, multipliers.result, cuts)
+    margins = problem.forward(centre)
+    short = 1.0 - margins.reshape(-1)
+    found = least_distance(problem.constraint_gram, short, problem.warm_active)
+    dual = found.values.reshape(margins.shape)
+    if found.result == "infeasible":
+        return solution(problem, dual, found.changes, found.result)
+    problem.warm_active = found.active
+    masses = problem.per_example(dual)
+    active = int(array_namespace(masses).count_nonzero(masses > 0))
+    if 0 < active < min_active:
+        reached = margins + problem.images(dual)
+        dual = dual + descent_dual(problem, reached, HIDING_STEPS, 1 / problem.smoothness())
+    groups = groups_of(active, cuts, min_active)
+    return solution(problem, dual, found.changes, found.result, groups, min_active)

@@ -5,7 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
 from client import app as module
-from client.problem import Problems
+from client.memory import Problems
 from common.messages import (
     DESCRIBE,
     EVALUATE,
@@ -16,7 +16,7 @@ from common.messages import (
     Preparation,
     pack_describe,
     pack_preparation,
-    pack_work,
+    pack_question,
     unpack_answer,
     unpack_description,
     unpack_prepared,
@@ -52,7 +52,7 @@ def error_of(reply: Message) -> Error:
 
 
 def work(weights: object, *centres: np.ndarray, **settings: object) -> RecordDict:
-    return pack_work(record(np.asarray(weights)), centres, SolverSettings(**settings))  # type: ignore[arg-type]
+    return pack_question(1, record(np.asarray(weights)), centres, SolverSettings(**settings))  # type: ignore[arg-type]
 
 
 def from_itself(weights: object, **settings: object) -> RecordDict:
@@ -60,7 +60,7 @@ def from_itself(weights: object, **settings: object) -> RecordDict:
 
 
 def test_describe(grid: InProcessGrid) -> None:
-    found = unpack_description(ask(grid, DESCRIBE, pack_describe("salt", True)).content)
+    found = unpack_description(ask(grid, DESCRIBE, pack_describe("salt", True, "logistic")).content)
     assert (found.name, found.count, found.dimension, found.classes) == ("client-0", 3, 2, ("-1", "1"))
 
 
@@ -167,13 +167,16 @@ def test_other_labels_need_a_handshake(tmp_path: Path) -> None:
 
 def test_a_model_of_another_shape(grid: InProcessGrid) -> None:
     error = error_of(ask(grid, TRAIN, work([0.0, 0.0, 0.0])))
-    assert (error.code, error.reason) == (USER_ERROR, "client-0: the model has shape (3,), the rows (2,)")
+    assert (error.code, error.reason) == (
+        USER_ERROR,
+        "client-0: the model has shape (3,), the data need (2,)",
+    )
 
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     grid = grid_of(tmp_path, [SHARD])
     (tmp_path / "client-0.npz").unlink()
-    error = error_of(ask(grid, DESCRIBE, pack_describe("salt", True)))
+    error = error_of(ask(grid, DESCRIBE, pack_describe("salt", True, "logistic")))
     reason = error.reason or ""
     assert error.code == USER_ERROR
     assert "client-0.npz" in reason
@@ -208,7 +211,7 @@ def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(module, "_problems", kept)
     arrays = ArrayRecord({"weights": Array(np.zeros(2))})
     for _ in range(2):
-        content = pack_work(arrays, (), SolverSettings())
+        content = pack_question(1, arrays, (), SolverSettings())
         replies = grid.send_and_receive([Message(content, node, TRAIN) for node in grid.get_node_ids()])
         assert not any(reply.has_error() for reply in replies)
         assert len(kept._problems) == 2

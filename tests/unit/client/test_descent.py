@@ -1,4 +1,6 @@
 import importlib
+import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,8 +10,10 @@ from numpy.typing import NDArray
 
 from client.engine import to_engine
 from client.problem import Problem
-from client.solvers import SOLVERS, descend
+from client.solvers import descend
+from client.solvers import solve as solve_as_asked
 from client.solvers.descent import span_is_cheaper
+from common.errors import UserError
 from common.losses import Logistic
 from common.solution import LocalSolution, SolverSettings
 from tests.problems import repeatable, signed_rows
@@ -68,7 +72,7 @@ def test_gradient_is_descent_on_the_loss(
     problem, centre = problem_of(seed, n, d)
     rate = share / problem.beta
     found = solve(span, problem, centre, steps, rate, 0.0)
-    expected = primal(problem.Z, centre, steps, rate, 0.0) - centre
+    expected = primal(problem.rows, centre, steps, rate, 0.0) - centre
     np.testing.assert_allclose(
         found.displacement, expected, rtol=0, atol=1e-11 * (1 + np.abs(expected).max())
     )
@@ -84,7 +88,7 @@ def test_proximal_is_descent_on_the_regularized_loss(
     decay = 10.0**weight * problem.beta
     rate = 1 / (problem.beta + decay)
     found = solve(span, problem, centre, steps, rate, decay)
-    expected = primal(problem.Z, centre, steps, rate, decay) - centre
+    expected = primal(problem.rows, centre, steps, rate, decay) - centre
     np.testing.assert_allclose(
         found.displacement, expected, rtol=0, atol=1e-11 * (1 + np.abs(expected).max())
     )
@@ -95,8 +99,8 @@ def test_proximal_converges_to_the_minimiser() -> None:
     decay = 0.1 * problem.beta
     rate = 1 / (problem.beta + decay)
     w = centre + descend(problem, centre, 2000, rate, decay).displacement
-    mass = 1 / (1 + np.exp(problem.Z @ w))
-    np.testing.assert_allclose(problem.Z.T @ mass / 6, decay * (w - centre), atol=1e-14)
+    mass = 1 / (1 + np.exp(problem.rows @ w))
+    np.testing.assert_allclose(problem.rows.T @ mass / 6, decay * (w - centre), atol=1e-14)
 
 
 @pytest.mark.parametrize(("n", "d"), [(7, 30), (30, 7)])
@@ -104,7 +108,7 @@ def test_against_torch_sgd(n: int, d: int) -> None:
     torch = pytest.importorskip("torch")
     problem, centre = problem_of(n, n, d)
     rate, decay = 0.7 / problem.beta, 0.05 * problem.beta
-    Z = torch.as_tensor(problem.Z)
+    Z = torch.as_tensor(problem.rows)
     for weight in (0.0, decay):
         w = torch.tensor(centre, requires_grad=True)
         optimizer = torch.optim.SGD([w], lr=rate)
@@ -123,9 +127,9 @@ def test_exactly_k_steps(span: bool, steps: int) -> None:
     taken = []
 
     class Counting(Logistic):
-        def mass(self, margins):
+        def pull(self, margins):
             taken.append(1)
-            return super().mass(margins)
+            return super().pull(margins)
 
     problem = Problem(signed_rows(np.random.default_rng(0), 4, 6, 0.1), Counting())
     assert solve(span, problem, np.zeros(6), steps, 0.1, 0.0).steps == steps
@@ -173,9 +177,9 @@ def test_displacement_is_a_non_negative_combination_with_this_mass(
     problem, centre = problem_of(seed, n, n + more)
     decay = weight * problem.beta
     found = descend(problem, centre, steps, 1 / (problem.beta + decay), decay)
-    dual, residual = nnls(problem.Z.T, found.displacement)
+    dual, residual = nnls(problem.rows.T, found.displacement)
     assert residual <= 1e-10 * np.linalg.norm(found.displacement)
-    if np.linalg.cond(problem.Z) < 1e6:  # full row rank: the representation is the only one
+    if np.linalg.cond(problem.rows) < 1e6:  # full row rank: the representation is the only one
         assert found.dual_mass == pytest.approx(float(dual.sum()), rel=1e-8)
     assert found.active == n  # the logistic loss pulls with every example
 
@@ -190,9 +194,9 @@ def test_far_in_the_tail_the_mass_is_still_positive() -> None:
 def test_the_longest_proximal_step_forgets_the_last_dual() -> None:
     problem, centre = problem_of(1, 5, 8)
     found = descend(problem, centre, 3, 2.0, 0.5)  # η λ = 1
-    before = primal(problem.Z, centre, 2, 2.0, 0.5)
-    mass = 2.0 / 5 * (1 / (1 + np.exp(problem.Z @ before)))
-    np.testing.assert_allclose(found.displacement, problem.Z.T @ mass, atol=1e-12)
+    before = primal(problem.rows, centre, 2, 2.0, 0.5)
+    mass = 2.0 / 5 * (1 / (1 + np.exp(problem.rows @ before)))
+    np.testing.assert_allclose(found.displacement, problem.rows.T @ mass, atol=1e-12)
     assert found.dual_mass == pytest.approx(mass.sum(), rel=1e-12)
 
 
@@ -200,7 +204,7 @@ def test_the_longest_proximal_step_forgets_the_last_dual() -> None:
 def test_numpy_and_torch_agree(n: int, d: int) -> None:
     pytest.importorskip("torch")
     problem, centre = problem_of(2, n, d)
-    moved = Problem(to_engine(problem.Z, "torch", "cpu"), Logistic())
+    moved = Problem(to_engine(problem.rows, "torch", "cpu"), Logistic())
     for decay in (0.0, 1e-3):
         expected = descend(problem, centre, 200, 1.0, decay)
         found = descend(moved, to_engine(centre, "torch", "cpu"), 200, 1.0, decay)
@@ -211,10 +215,10 @@ def test_numpy_and_torch_agree(n: int, d: int) -> None:
 
 def test_solving_changes_neither_centre_nor_rows() -> None:
     problem, centre = problem_of(3, 5, 5)
-    rows, start = problem.Z.copy(), centre.copy()
-    for solver in SOLVERS.values():
-        solver(problem, centre, 10, 0.1, 0.01)
-    np.testing.assert_array_equal(problem.Z, rows)
+    rows, start = problem.rows.copy(), centre.copy()
+    for solver in ("gradient", "proximal", "projection"):
+        solve_as_asked(problem, centre, SolverSettings(solver, local_steps=10))
+    np.testing.assert_array_equal(problem.rows, rows)
     np.testing.assert_array_equal(centre, start)
 
 
@@ -236,3 +240,13 @@ def test_other_rates() -> None:
     assert proximal.rates(99.0) == (4.0, 0.25)
     # without a handshake a client knows its own smoothness only
     assert SolverSettings(local_steps=10).rates(0.5) == (0.2, 0.0)
+
+
+def test_a_proximal_step_so_long_that_the_dual_would_turn_negative_is_refused() -> None:
+    longest = 8.0  # λ = 0.125
+    proximal = SolverSettings("proximal", learning_rate=longest, beta=0.25, regularization=0.5)
+    assert proximal.rates(0.25) == (longest, 0.125)
+    too_long = replace(proximal, learning_rate=math.nextafter(longest, 9))
+    with pytest.raises(UserError, match="allowed: <= 8"):
+        too_long.rates(0.25)
+    assert SolverSettings("gradient", learning_rate=1e9, beta=0.25).rates(0.25) == (1e9, 0.0)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from client.engine import to_engine
 from client.problem import Problem
 from client.solvers import project
-from client.solvers.descent import deal
+from client.solvers.reply import deal
 from common.losses import Logistic
 from common.reference import max_margin
 from tests.problems import repeatable, signed_rows
@@ -22,7 +22,7 @@ def problem_of(Z: NDArray[np.float64]) -> Problem:
 def test_the_largest_multipliers_are_dealt_first() -> None:
     # 5 > 4 > 3 > 2 > 1 in turn to two groups; the row without a multiplier to none
     dual = np.array([3.0, 0.0, 5.0, 1.0, 4.0, 2.0])
-    first, second = deal(dual, 5, 2)
+    first, second = deal(dual, dual, 5, 2)
     np.testing.assert_array_equal(first, [3, 0, 5, 1, 0, 0])
     np.testing.assert_array_equal(second, [0, 0, 0, 0, 4, 2])
 

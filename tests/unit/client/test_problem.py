@@ -29,7 +29,7 @@ def test_divided_is_a_problem_of_the_divided_rows_to_the_last_bit(shape: tuple[i
     problem = Problem(Z, Logistic())
     beta = problem.beta
     found, expected = problem.divided(2.3), Problem(Z / 2.3, Logistic(), 2.3)
-    np.testing.assert_array_equal(found.Z, expected.Z)
+    np.testing.assert_array_equal(found.rows, expected.rows)
     np.testing.assert_array_equal(found.gram, expected.gram)
     assert found.beta == expected.beta == pytest.approx(beta / 2.3**2)
     assert (found.norm, problem.norm) == (2.3, 1.0)

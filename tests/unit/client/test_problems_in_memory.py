@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from client.problem import Problem, Problems
+from client.memory import Problems
+from client.problem import Problem
 from common.losses import LOSSES
 
 

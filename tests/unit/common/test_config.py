@@ -59,8 +59,8 @@ def test_nearest() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "allowed"),
     [
-        ("strategy", "fedavg", "local-gd, modified-local-gd, cutting-plane, consensus"),
-        ("loss", 1, "logistic"),
+        ("strategy", "fedavg", ", ".join(SOLVERS)),
+        ("loss", 1, "logistic, exponential, softmax, squared"),
         ("solver", "newton", "auto, gradient, proximal, projection"),
         ("engine", "jax", "auto, numpy, torch"),
         ("device", "tpu", "cpu, cuda"),

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from common import datafiles, datasets
-from common.datasets import NAMES, PARTITIONS, NamedDataset, load, shard, split
+from common.datasets import NAMES, PARTITIONS, REGRESSIONS, NamedDataset, load, shard, split
 from common.errors import UserError
 
 
@@ -46,7 +46,7 @@ def test_unknown_name() -> None:
         load("tisue")
     assert str(caught.value) == (
         "unknown data set 'tisue'; did you mean 'tissue'? Known: tissue, parkinson, mnist-4v9, digits, "
-        "ionosphere, breast-cancer, synthetic"
+        "ionosphere, breast-cancer, synthetic, meats"
     )
 
 
@@ -110,7 +110,7 @@ def test_named(name: str, module: str, shape: tuple[int, int], labels: dict[str,
 
 
 def test_every_name_has_a_test() -> None:
-    assert {*NAMES} == {case[0] for case in NAMED} | {"mnist-4v9"}
+    assert {*NAMES} == {case[0] for case in NAMED} | {"mnist-4v9", *REGRESSIONS}
 
 
 def test_tissue_brain_is_two_of_the_tissues() -> None:

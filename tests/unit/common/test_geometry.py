@@ -218,3 +218,164 @@ def test_a_round_without_mass_changes_nothing() -> None:
 
 def test_the_zero_model_has_no_margin() -> None:
     assert Certificate(1, 2, 2, 1.0).margin(0.0, 0.0) == -math.inf
+
+
+# the three bounds on an angle
+
+
+def random_case(seed: int) -> tuple[Vector, Vector, Vector, Vector]:
+    """Separable rows (n, d), a model and a proof of any quality, and the dual that the proof is made of."""
+    rng = np.random.default_rng(seed)
+    n, d = int(rng.integers(1, 20)), int(rng.integers(2, 12))
+    Z = signed_rows(rng, n, d, 10.0 ** rng.uniform(-3, 0))
+    dual = np.abs(rng.standard_normal(n)) * (rng.random(n) < rng.uniform(0.1, 1))
+    dual[rng.integers(n)] += 0.1
+    if rng.random() < 0.5:  # near the best proof: gradient steps on its length
+        dual /= dual.sum()
+        for _ in range(200):
+            dual = np.maximum(dual - 0.3 / n * (Z @ (Z.T @ dual)), 0) + 1e-12
+            dual /= dual.sum()
+    proof = Z.T @ dual / dual.sum()
+    kind = rng.integers(4)
+    if kind == 0:
+        weights = rng.standard_normal(d)
+    elif kind == 1:
+        weights = proof * 10.0 ** rng.uniform(-3, 3)
+    else:
+        reference = max_margin(Z)
+        assert reference is not None
+        best = reference.weights / np.linalg.norm(reference.weights)
+        weights = best + 10.0 ** rng.uniform(-8, 0.3) * rng.standard_normal(d)
+    return Z, weights, proof, dual
+
+
+@repeatable
+@given(st.integers(0, 2**32 - 1), st.floats(0, 1))
+def test_every_bound_is_at_least_the_true_angle(seed: int, known: float) -> None:
+    Z, weights, proof, dual = random_case(seed)
+    reference = max_margin(Z)
+    assert reference is not None
+    truth = exact_angle(weights, reference.weights)
+    certificate = Certificate(len(Z), Z.shape[1], 1, 1.0).add([Z.T @ dual], [float(dual.sum())])
+    margin = certificate.margin(float((Z @ weights).min()), float(np.linalg.norm(weights)))
+    tilt = math.radians(angle(weights, proof)) + math.asin(
+        min(1.0, 2 * certificate.slack / certificate.bound)
+    )
+    floor = known * reference.margin - 1e-13
+    for what, found in {
+        "margin alone": certified_angle(margin, certificate.bound),
+        "margin and tilt": certified_angle(margin, certificate.bound, -math.inf, tilt),
+        "floor and tilt": certified_angle(-math.inf, certificate.bound, floor, tilt),
+        "all three": certificate.reached(floor).angle(weights, margin),
+        "a longer bound and tilt": certified_angle(margin, 1.3 * certificate.bound, floor, tilt + 0.2),
+    }.items():
+        assert found + reference.error_deg >= truth, what
+
+
+def test_every_bound_is_at_times_the_smallest_and_always_valid() -> None:
+    # the same on many more cases, with the certificate as the monitor uses it
+    smallest = {"margin": 0, "tilt": 0, "floor": 0}
+    for seed in range(600):
+        Z, weights, proof, dual = random_case(seed)
+        reference = max_margin(Z)
+        assert reference is not None
+        certificate = Certificate(len(Z), Z.shape[1], 1, 1.0).add([Z.T @ dual], [float(dual.sum())])
+        margin = certificate.margin(float((Z @ weights).min()), float(np.linalg.norm(weights)))
+        certificate = certificate.reached(0.9 * reference.margin).reached(margin)
+        found = certificate.angle(weights, margin)
+        assert found + reference.error_deg >= exact_angle(weights, reference.weights), seed
+        tilt, floor, bound = math.radians(angle(weights, proof)), certificate.floor, certificate.bound
+        bounds = {
+            "margin": certified_angle(margin, bound),
+            "tilt": certified_angle(margin, bound, -math.inf, tilt),  # never worse than the margin alone
+            "floor": certified_angle(-math.inf, bound, floor, tilt),
+        }
+        assert found == pytest.approx(min(bounds.values()), abs=1e-5)
+        smallest[min(bounds, key=bounds.__getitem__)] += 1
+    assert min(smallest.values()) >= 10, smallest
+
+
+@pytest.mark.parametrize("phi", [1e-3, 0.2, 0.7, 1.3])
+def test_margin_over_bound_is_attained(phi: float) -> None:
+    # one example, its own bound: cos φ = m/U
+    z, w = np.array([0.5, 0.0]), np.array([math.cos(phi), math.sin(phi)])
+    assert certified_angle(float(z @ w), 0.5) == pytest.approx(math.degrees(phi), abs=1e-5)
+
+
+@pytest.mark.parametrize("psi", [0.1, 0.4])
+@pytest.mark.parametrize("phi", [0.5, 1.0])
+def test_margin_and_tilt_are_attained(phi: float, psi: float) -> None:
+    # ŵ = (1/γ, 0) of the examples (γ, 0) and (γ, 2γ tan ψ), whose mean is a proof at ψ to ŵ, on the side of
+    # w = (1, tan φ)/γ, whose margins are 1 and more; other proofs and models would leave room
+    gamma = 0.3
+    Z = gamma * np.array([[1.0, 0.0], [1.0, 2 * math.tan(psi)]])
+    w, proof = np.array([math.cos(phi), math.sin(phi)]), Z.mean(axis=0)
+    margin, bound = float((Z @ w).min()), float(np.linalg.norm(proof))
+    assert certified_angle(margin, bound, -math.inf, phi - psi) == pytest.approx(math.degrees(phi), abs=1e-5)
+    assert certified_angle(margin, bound) > math.degrees(phi) + 0.1  # the first alone does not see it
+    certificate = Certificate(2, 2, 1, 1.0).add([Z.sum(axis=0)], [2.0])
+    assert certificate.angle(w, margin) == pytest.approx(math.degrees(phi), abs=1e-5)
+    assert certificate.reached(margin).angle(w, margin) == pytest.approx(math.degrees(phi), abs=1e-5)
+
+
+@pytest.mark.parametrize("phi", [0.5, 1.5, 2.5])
+def test_floor_and_tilt_are_attained_whatever_the_margin(phi: float) -> None:
+    gamma, psi = 0.3, 0.4  # the proof of the test above, between ŵ and a model of any margin
+    Z = gamma * np.array([[1.0, 0.0], [1.0, 2 * math.tan(psi)]])
+    w, proof = np.array([math.cos(phi), math.sin(phi)]), Z.mean(axis=0)
+    found = certified_angle(-1.0, float(np.linalg.norm(proof)), gamma, phi - psi)
+    assert found == pytest.approx(math.degrees(phi), abs=1e-5)
+    certificate = Certificate(2, 2, 1, 1.0).add([Z.sum(axis=0)], [2.0])
+    assert certificate.angle(w, -1.0) == 180
+    assert certificate.reached(gamma).angle(w, -1.0) == pytest.approx(math.degrees(phi), abs=1e-5)
+    assert certificate.reached(gamma).angle(np.zeros(2), -1.0) == 180
+
+
+@repeatable
+@given(st.floats(0.01, 1))
+def test_a_model_that_is_its_own_proof_is_certified_by_a_square_root(ratio: float) -> None:
+    found = certified_angle(ratio, 1.0, -math.inf, 0.0)
+    assert found == pytest.approx(math.degrees(math.acos(math.sqrt(ratio))), abs=1e-5)
+
+
+@repeatable
+@given(st.floats(0.01, 1), st.floats(0, 3), st.floats(0, 3), st.floats(0, 1))
+def test_to_know_less_never_certifies_more(ratio: float, tilt: float, other: float, share: float) -> None:
+    low, high = sorted((tilt, other))
+    for floor in (-math.inf, ratio):
+        assert certified_angle(ratio, 1.0, floor, low) <= certified_angle(ratio, 1.0, floor, high) + 1e-9
+        assert certified_angle(ratio, 1.0, floor, tilt) <= certified_angle(share * ratio, 1.0, floor, tilt)
+        assert certified_angle(ratio, 1.0, floor, tilt) <= certified_angle(ratio, 1.0 + share, floor, tilt)
+
+
+# what a certificate keeps
+
+
+def test_the_floor_is_the_best_margin_of_any_model() -> None:
+    certificate = Certificate(1, 2, 1, 1.0)
+    assert certificate.floor == -math.inf
+    assert certificate.reached(0.2).reached(0.1).reached(-math.inf).floor == 0.2
+    assert certificate.floor == -math.inf  # immutable
+
+
+def test_the_proof_is_the_mean_whose_length_is_the_bound() -> None:
+    certificate = Certificate(3, 2, 2, 1.0).add([np.array([0.6, 0.0]), np.array([0.0, 0.8])], [1.0, 1.0])
+    assert certificate.proof is not None
+    np.testing.assert_allclose(certificate.proof, [0.3, 0.4], rtol=1e-15)
+    assert 0 < certificate.slack < 1e-13
+    assert certificate.bound == pytest.approx(0.5, abs=1e-13)
+    assert certificate.bound > 0.5
+    worse = certificate.add([np.array([0.9, 0.0])], [1.0])
+    assert worse.proof is certificate.proof  # kept with the bound that it proves
+    better = certificate.add([np.array([[0.3, 0.1]])], [1.0])  # a model of any shape
+    assert better.proof is not None
+    np.testing.assert_allclose(better.proof, [0.3, 0.1])
+
+
+def test_rounding_of_a_sum_of_many_rounds_is_heeded() -> None:
+    certificate = Certificate(3, 2, 2, 1.0)
+    few, many = (certificate.add([np.array([0.5, 0.0])], [1.0], summed) for summed in (0, 10**6))
+    assert many.bound - few.bound == pytest.approx(10**6 * 2.0**-52, rel=1e-3)
+    # a proof that is rounding has no direction, so nothing is made of its angle
+    lost = certificate.add([np.array([1e-17, 0.0])], [1.0])
+    assert lost.reached(1e-16).angle(np.array([1.0, 0.0]), -1.0) == 180

@@ -16,13 +16,13 @@ from common.messages import (
     pack_description,
     pack_preparation,
     pack_prepared,
-    pack_work,
+    pack_question,
     unpack_answer,
     unpack_describe,
     unpack_description,
     unpack_preparation,
     unpack_prepared,
-    unpack_work,
+    unpack_question,
 )
 from common.scaling import ColumnStatistics, Scaling
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
@@ -66,7 +66,7 @@ def same(found: object, expected: object) -> None:
 
 @pytest.mark.parametrize("statistics", [True, False])
 def test_describe(statistics: bool) -> None:
-    assert unpack_describe(pack_describe("salt", statistics)) == ("salt", statistics)
+    assert unpack_describe(pack_describe("salt", statistics, "softmax")) == ("salt", statistics, "softmax")
 
 
 @pytest.mark.parametrize("statistics", [STATISTICS, None])
@@ -76,13 +76,13 @@ def test_description(statistics: ColumnStatistics | None) -> None:
 
 
 def test_another_protocol_is_refused_on_both_sides() -> None:
-    content = pack_describe("salt", True)
+    content = pack_describe("salt", True, "logistic")
     content.config_records["config"]["protocol"] = 7
-    with pytest.raises(UserError, match="the server speaks protocol 7, this client 1"):
+    with pytest.raises(UserError, match="the server speaks protocol 7, this client 2"):
         unpack_describe(content)
     content = pack_description(DESCRIPTION)
     content.config_records["config"]["protocol"] = 7
-    with pytest.raises(UserError, match="client lab speaks protocol 7, this server 1"):
+    with pytest.raises(UserError, match="client lab speaks protocol 7, this server 2"):
         unpack_description(content)
 
 
@@ -117,30 +117,30 @@ def test_prepared() -> None:
 def test_work_at_the_weights_sends_them_once() -> None:
     arrays = ArrayRecord({"weights": Array(np.array([1.0, 2.0]))})
     settings = SolverSettings(solver="proximal", learning_rate=0.5, beta=2.0, preparation="f00d")
-    weights, centres, found = unpack_work(content := pack_work(arrays, (np.array([1.0, 2.0]),), settings))
+    question = unpack_question(content := pack_question(7, arrays, (np.array([1.0, 2.0]),), settings))
     assert list(content.array_records["arrays"]) == ["weights"]
-    np.testing.assert_array_equal(weights, [1, 2])
-    assert len(centres) == 1
-    np.testing.assert_array_equal(centres[0], [1, 2])
-    assert found == settings
+    np.testing.assert_array_equal(question.weights, [1, 2])
+    assert len(question.centres) == 1
+    np.testing.assert_array_equal(question.centres[0], [1, 2])
+    assert (question.settings, question.number) == (settings, 7)
 
 
 def test_work_with_centres() -> None:
     arrays = ArrayRecord({"weights": Array(np.zeros(2))})
     sent = (np.array([1.0, 2.0]), np.zeros(2), np.array([3.0, 4.0]))
-    content = pack_work(arrays, sent, SolverSettings())
-    _, centres, settings = unpack_work(content)
-    np.testing.assert_array_equal(centres, sent)
+    content = pack_question(1, arrays, sent, SolverSettings())
+    question = unpack_question(content)
+    np.testing.assert_array_equal(question.centres, sent)
     assert len(content.array_records["arrays"]) == 3  # the second is the weights
-    assert settings == SolverSettings()
+    assert question.settings == SolverSettings()
     assert list(arrays) == ["weights"]  # what was given is not changed
 
 
 def test_work_without_centres_asks_for_no_solves() -> None:
     arrays = ArrayRecord({"weights": Array(np.array([1.0, 2.0]))})
-    weights, centres, _ = unpack_work(pack_work(arrays, (), SolverSettings()))
-    np.testing.assert_array_equal(weights, [1, 2])
-    assert centres == ()
+    question = unpack_question(pack_question(1, arrays, (), SolverSettings()))
+    np.testing.assert_array_equal(question.weights, [1, 2])
+    assert question.centres == ()
 
 
 def test_answer() -> None:

@@ -12,7 +12,7 @@ from common.model import Model, read_weights, save_arrays
 from common.scaling import Scaling
 from tests.problems import repeatable
 
-MODEL = Model(np.array([1.0, -2.0]), 0.5, ("no", "yes"), np.array([1.0, 0.0]), np.array([2.0, 1.0]))
+MODEL = Model(np.array([1.0, -2.0]), np.array(0.5), ("no", "yes"), np.array([1.0, 0.0]), np.array([2.0, 1.0]))
 
 
 @repeatable
@@ -38,7 +38,7 @@ def test_a_saved_model_comes_back(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.weights, MODEL.weights)
     np.testing.assert_array_equal(found.mean, MODEL.mean)
     np.testing.assert_array_equal(found.scale, MODEL.scale)
-    assert (found.intercept, found.classes) == (0.5, ("no", "yes"))
+    assert (float(found.intercept), found.classes) == (0.5, ("no", "yes"))
     assert stat.S_IMODE(path.stat().st_mode) == 0o644
 
 

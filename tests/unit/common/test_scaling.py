@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from common.scaling import ColumnStatistics, Scaling, signs
+from common.labels import signs
+from common.scaling import ColumnStatistics, Scaling
 from tests.problems import repeatable
 
 SEEDS = st.integers(0, 2**32 - 1)

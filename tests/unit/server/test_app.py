@@ -1,7 +1,6 @@
 """The ServerApp over an in-process grid: what a run leaves behind when it ends well, and when it does not."""
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,7 +14,7 @@ from client.dataset import node_config
 from common.config import Config
 from common.errors import NotSeparable, RunError, UserError
 from common.solution import SolverSettings
-from server.app import app, check_rates, solver_settings
+from server.app import app, solver_settings
 from server.grids.in_process import InProcessGrid
 from tests.e2e.data import RunFiles, blobs, write_federation
 
@@ -151,21 +150,6 @@ def test_a_step_that_is_too_long_for_a_proximal_solve(run: Callable[..., Grid], 
     with pytest.raises(UserError, match=r"learning-rate = 1e\+09 is too long.*'proximal'.*allowed: <= "):
         run(learning_rate=1e9)
     assert not (tmp_path / "run").exists()
-
-
-def test_check_rates() -> None:
-    proximal = SolverSettings(solver="proximal", beta=0.25, regularization=0.5)
-    assert check_rates(proximal) == (1 / 0.375, 0.125)
-    longest = 8.0
-    assert check_rates(SolverSettings("proximal", learning_rate=longest, beta=0.25, regularization=0.5)) == (
-        longest,
-        0.125,
-    )
-    too_long = math.nextafter(longest, 9)
-    with pytest.raises(UserError, match="allowed: <= 8"):
-        check_rates(SolverSettings("proximal", learning_rate=too_long, beta=0.25, regularization=0.5))
-    assert check_rates(SolverSettings("gradient", local_steps=10, beta=0.25)) == (0.4, 0.0)
-    assert check_rates(SolverSettings("gradient", learning_rate=1e9, beta=0.25)) == (1e9, 0.0)
 
 
 def test_the_clients_are_told_what_the_configuration_says() -> None:

@@ -13,7 +13,7 @@ from common.errors import RunError, UserError
 from common.federation import Federation
 from server.grids.in_process import InProcessGrid
 from server.handshake import handshake
-from server.inputs import find_reference, held_out_accuracy, initial_weights, pooled_rows, wait_for_nodes
+from server.inputs import all_parts, find_reference, held_out_score, initial_weights, wait_for_nodes
 from tests.e2e.data import blobs, write_federation, write_npz
 
 
@@ -64,13 +64,13 @@ def test_waiting_until_the_time_is_up() -> None:
 def test_accuracy_of_a_test_file(federation: Federation, tmp_path: Path) -> None:
     data = blobs(5, rows=10)
     write_npz(tmp_path / "test.npz", data)
-    accuracy = held_out_accuracy(config(dataset="file", test=str(tmp_path / "test.npz")), federation)
+    accuracy = held_out_score(config(dataset="file", test=str(tmp_path / "test.npz")), federation)
     assert accuracy is not None
     weights = np.array([0.3, -0.1, 0.2, 0.05])
     scores = federation.scaling.rows(data.X) @ weights
     assert accuracy(weights) == np.mean((scores > 0) == (data.y == "1"))
     assert accuracy(np.zeros(4)) == 0.0, "no opinion is no hit"
-    assert held_out_accuracy(config(dataset="file"), federation) is None
+    assert held_out_score(config(dataset="file"), federation) is None
 
 
 def test_start_and_reference(federation: Federation, tmp_path: Path) -> None:
@@ -89,13 +89,15 @@ def test_start_and_reference(federation: Federation, tmp_path: Path) -> None:
         find_reference(config(reference="nowhere.npz"), federation, all_here=True)
 
 
-def test_the_pooled_rows_are_those_of_the_clients(federation: Federation, folder: Path) -> None:
-    pytest.importorskip("scipy")
+def test_the_all_parts_are_those_of_the_clients(federation: Federation, folder: Path) -> None:
+    pytest.importorskip("daqp")
     here = config(dataset="file", data_dir=str(folder))
-    rows = pooled_rows(here, federation)
+    parts = all_parts(here, federation)
+    rows = np.vstack([part for part, _ in parts])
+    signs = 2.0 * np.concatenate([labels for _, labels in parts]) - 1
     assert rows.shape == (24, 4)
     assert np.linalg.norm(rows, axis=1).max() == pytest.approx(1.0, rel=1e-12)
     found = find_reference(here, federation, all_here=True)
     assert found is not None
-    assert (rows @ found.weights).min() == pytest.approx(1.0, rel=1e-9)
+    assert (signs * (rows @ found.weights)).min() == pytest.approx(1.0, rel=1e-9)
     assert found.margin <= found.bound

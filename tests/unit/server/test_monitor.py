@@ -77,7 +77,8 @@ def test_rows_by_hand() -> None:
     assert second["weight_norm"] == pytest.approx(math.sqrt(18))
     assert second["margin"] == pytest.approx(0.6 / math.sqrt(18), rel=1e-12)
     assert second["margin_bound"] == first["margin_bound"]
-    certified = math.degrees(math.acos((0.6 / math.sqrt(18)) / (math.sqrt(8) / 8)))
+    # the model is parallel to the proof (2, 2)/8, so it counts as its own: arccos √(m/U)
+    certified = math.degrees(math.acos(math.sqrt((0.6 / math.sqrt(18)) / (math.sqrt(8) / 8))))
     assert second["certified_angle_deg"] == pytest.approx(certified, abs=1e-5)
     assert second["certified_angle_deg"] >= certified
     assert second["turn_deg"] == pytest.approx(45.0)
@@ -127,7 +128,7 @@ def test_true_angle_and_accuracy_are_of_the_rows_own_model() -> None:
         return float(weights[1] / 4)
 
     reference = Reference(np.array([0.0, 7.0]), margin=1.0, bound=1.0, error_deg=0.0)
-    _, rows = two_rounds(reference=reference, accuracy=accuracy)
+    _, rows = two_rounds(reference=reference, score=accuracy)
     assert [row["true_angle_deg"] for row in rows] == pytest.approx([90.0, 45.0])
     assert [row["test_accuracy"] for row in rows] == [0.0, 0.75]
 
@@ -164,6 +165,7 @@ def test_stop_at_certified_angle_looks_at_the_newest_row() -> None:
 FULL = {
     "round": 123, "loss": 0.0123456, "errors": 45, "margin": -0.0123456, "margin_bound": 0.5,
     "certified_angle_deg": 180.0, "true_angle_deg": 0.0123, "test_accuracy": 0.9876,
+    "reference_distance": None,
     "seconds": {"total": 12.5},
 }  # fmt: skip
 EMPTY = FULL | dict.fromkeys(

@@ -51,6 +51,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
         "classes": ["ill", "well"],
         "dimension": 3,
         "intercept": True,
+        "loss": "logistic",
         "norm": 2.0,
         "beta": 0.25,
         "learning_rate": 0.1,

@@ -9,7 +9,7 @@ from flwr.serverapp.strategy import Strategy
 
 from client import app as client_module
 from client.app import app as client_app
-from client.problem import Problems
+from client.memory import Problems
 from common.errors import NotSeparable, RunError, UserError
 from common.federation import Federation
 from common.messages import TRAIN

@@ -11,7 +11,7 @@ from common.messages import pack_answer
 from common.solution import SolverSettings
 from server.grids.in_process import InProcessGrid
 from strategies import LocalGD
-from strategies.local_gd import mean_displacement
+from strategies.local_gd import AverageState, mean_displacement
 from tests.problems import Shard, answer, grid_of, record, run
 
 ONE_STEP = SolverSettings(local_steps=1, learning_rate=1.0)
@@ -67,19 +67,29 @@ def test_clients_weigh_the_same_whatever_they_hold() -> None:
 def test_the_combination_changes_no_state() -> None:
     strategy = LocalGD()
     state = strategy.init(np.array([1.0, 2.0]))
-    after = strategy.combine(state, [answer("a", [2.0, 0.0]), answer("b", [0.0, 2.0])])
-    np.testing.assert_array_equal(after, [2.0, 3.0])
-    np.testing.assert_array_equal(state, [1.0, 2.0])
-    assert strategy.weights(after) is after
+    after = strategy.combine(state, [answer("a", [2.0, 0.0], 3.0), answer("b", [0.0, 2.0], 2.0)])
+    np.testing.assert_array_equal(after.weights, [2.0, 3.0])
+    np.testing.assert_array_equal(state.weights, [1.0, 2.0])
+    assert strategy.weights(after) is after.weights
     [centre] = strategy.centres(after, "a")
-    assert centre is after
+    assert centre is after.weights
+    assert strategy.dual_mass(after) == 0.0, "from another start than zero the model is no combination"
+
+
+def test_from_zero_the_model_is_a_combination_of_examples() -> None:
+    strategy = LocalGD()
+    state = strategy.init(np.zeros(2))
+    for expected in (2.5, 5.0):
+        state = strategy.combine(state, [answer("a", [2.0, 0.0], 3.0), answer("b", [0.0, 2.0], 2.0)])
+        assert strategy.dual_mass(state) == expected
 
 
 def test_the_model_lies_in_the_hull_of_the_local_models() -> None:
     displacements: NDArray[np.float64] = np.random.default_rng(0).standard_normal((5, 3))
-    state = np.array([1.0, -1.0, 0.5])
-    after = LocalGD().combine(state, [answer(f"c{k}", row.tolist()) for k, row in enumerate(displacements)])
-    np.testing.assert_allclose(after, (state + displacements).mean(axis=0), rtol=1e-14)
+    start = np.array([1.0, -1.0, 0.5])
+    answers = [answer(f"c{k}", row.tolist()) for k, row in enumerate(displacements)]
+    after = LocalGD().combine(AverageState(start), answers)
+    np.testing.assert_allclose(after.weights, (start + displacements).mean(axis=0), rtol=1e-14)
 
 
 def test_drop_in(tmp_path: Path) -> None:

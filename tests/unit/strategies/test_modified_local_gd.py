@@ -76,6 +76,19 @@ def test_the_combination_changes_no_state() -> None:
     assert state.rounds == 0
 
 
+def test_from_zero_the_dual_mass_is_shrunk_with_the_model() -> None:
+    strategy = ModifiedLocalGD()
+    state = strategy.init(np.zeros(1))
+    answers = [answer("a", [6.0], 3.0), answer("b", [0.0], 1.0)]
+    for weights, mass in ((1.5, 1.0), (3.0, 2.0)):  # ½ · (0 + 3) and ⅔ · (3/2 + 3), alike for the mass
+        state = strategy.combine(state, answers)
+        assert state.weights[0] == pytest.approx(weights)
+        assert strategy.dual_mass(state) == pytest.approx(mass)
+    elsewhere = strategy.init(np.ones(1))
+    assert strategy.dual_mass(strategy.combine(elsewhere, answers)) == 0.0
+    assert ModifiedLocalGD(np.ones(1)).init(np.zeros(1)).from_zero is False
+
+
 def test_proximal_is_the_default() -> None:
     assert ModifiedLocalGD().settings.solver == "proximal"
 
