@@ -1,6 +1,6 @@
 """What the tests share: random separable federations, in-process grids, and what a run went through."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from client.app import app as client_app
 from client.dataset import node_config
+from common.datafiles import label_text
 from common.federation import Federation
-from common.solution import Answer, LocalSolution, Measures, Part
+from common.labels import encoded, targets
+from common.reference import Reference, centralized
+from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from server.grids.in_process import InProcessGrid
+from server.handshake import handshake
+from server.monitor import Monitor
 from strategies import Callback, Costs, LocalSolveStrategy
 
 Matrix = NDArray[np.float64]
@@ -24,7 +29,7 @@ repeatable = settings(derandomize=True, database=None, deadline=None, max_exampl
 
 
 class Shard(NamedTuple):
-    """One client's features (n, d) and labels −1, +1 (n,)."""
+    """One client's features (n, d) and labels (n,): −1 and +1, or for other losses classes or targets."""
 
     X: Matrix
     y: Vector
@@ -92,6 +97,16 @@ def rows_of(federation: Federation, shards: Sequence[Shard]) -> Matrix:
     return np.vstack([federation.scaling.rows(shard.X) * shard.y[:, None] for shard in shards])
 
 
+def parts_of(federation: Federation, shards: Sequence[Shard]) -> list[tuple[Matrix, NDArray]]:
+    """Each client's unsigned rows, and its labels numbered or, in a regression, its targets."""
+    classes = federation.preparation.classes
+    names = [label_text(shard.y) for shard in shards]
+    return [
+        (federation.scaling.rows(shard.X), encoded(y, classes) if classes else targets(y))
+        for shard, y in zip(shards, names, strict=True)
+    ]
+
+
 class Trace(Callback):
     """Keep the model of every round (0: the initial one) and the answers that measured it."""
 
@@ -123,6 +138,46 @@ def run(
     trace = Trace()
     strategy.start(grid, record(start), rounds, callbacks=[trace, *others])
     return trace
+
+
+class Run(NamedTuple):
+    """A whole run: what was agreed on, the centralized model, every round's model, and the monitor."""
+
+    federation: Federation
+    reference: Reference | None
+    trace: "Trace"
+    monitor: Monitor
+    stopped_by: str
+
+    @property
+    def rows(self) -> list[dict]:
+        """The monitor's rows, those of rounds 1, 2 …"""
+        return self.monitor.rows
+
+
+def federate(
+    directory: Path,
+    shards: Sequence[Shard],
+    strategy: type[LocalSolveStrategy],
+    solver: str,
+    rounds: int,
+    loss: str = "logistic",
+    scale: str = "max-norm",
+    intercept: bool = False,
+    start: Vector | None = None,
+    others: Sequence[Callable[[Monitor], Callback]] = (),
+    **settings: object,
+) -> Run:
+    """Handshake, run with the real client app and the real monitor, and compute the centralized model."""
+    local = SolverSettings(solver=solver, loss=loss, **settings)  # type: ignore[arg-type]
+    grid = grid_of(directory, shards)
+    federation = handshake(grid, grid.get_node_ids(), local, intercept=intercept, scale=scale)
+    reference = centralized(loss, parts_of(federation, shards), len(federation.preparation.classes))
+    monitor = Monitor(federation, lambda row: None, reference)
+    chosen = strategy(settings=local, federation=federation)
+    initial = np.zeros(federation.shape) if start is None else start
+    trace = run(chosen, grid, rounds, initial, monitor, *(other(monitor) for other in others))
+    return Run(federation, reference, trace, monitor, chosen.stopped_by)
 
 
 def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin: float = 0.0) -> Answer:
