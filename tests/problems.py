@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
@@ -72,6 +72,30 @@ def federation_data(rng: np.random.Generator) -> list[Shard]:
         Shard(part * sign[:, None], sign)
         for part, sign in zip(np.split(Z, cuts), np.split(y, cuts), strict=True)
     ]
+
+
+def classes_data(rng: np.random.Generator) -> list[Shard]:
+    """2 to 8 clients with rows of 2 to 4 classes, told apart by a hidden model with any margin."""
+    clients, classes, d = int(rng.integers(2, 9)), int(rng.integers(2, 5)), int(rng.integers(2, 16))
+    n = int(rng.integers(max(clients, classes), 6 * clients + 1))
+    hidden = rng.standard_normal((classes, d))
+    X = rng.standard_normal((n, d))
+    scores = X @ hidden.T
+    y = scores.argmax(axis=1)
+    ahead = np.sort(scores, axis=1)
+    X *= 10.0 ** rng.uniform(-2, 0)
+    X += hidden[y] * 10.0 ** rng.uniform(-4, 0) * (ahead[:, -1] > 0)[:, None]
+    if rng.random() < 0.4:  # the same example twice
+        again = rng.integers(0, n, n // 3)
+        X[: len(again)], y[: len(again)] = X[again], y[again]
+    if rng.random() < 0.4:  # a client with a single class
+        order = np.argsort(y, kind="stable")
+        X, y = X[order], y[order]
+    y = y.astype(np.float64)
+    if len(set(y)) == 1:
+        X[0], y[0] = -X[0], (y[0] + 1) % classes
+    parts = zip(np.array_split(X, clients), np.array_split(y, clients), strict=True)
+    return [Shard(*part) for part in parts]
 
 
 def deal(Z: Matrix, clients: int, y: Vector | None = None) -> list[Shard]:
@@ -166,10 +190,10 @@ def federate(
     intercept: bool = False,
     start: Vector | None = None,
     others: Sequence[Callable[[Monitor], Callback]] = (),
-    **settings: object,
+    **settings: Any,
 ) -> Run:
     """Handshake, run with the real client app and the real monitor, and compute the centralized model."""
-    local = SolverSettings(solver=solver, loss=loss, **settings)  # type: ignore[arg-type]
+    local = SolverSettings(solver=solver, loss=loss, **settings)
     grid = grid_of(directory, shards)
     federation = handshake(grid, grid.get_node_ids(), local, intercept=intercept, scale=scale)
     reference = centralized(loss, parts_of(federation, shards), len(federation.preparation.classes))

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -165,7 +166,7 @@ def test_every_strategy_approaches_the_centralized_model_of_several_classes(
 
 
 def test_fine_tuning_starts_at_a_model_of_several_classes(tmp_path: Path) -> None:
-    settings = {"loss": "softmax", "local_steps": 50, "learning_rate": "1/beta"}
+    settings: dict[str, Any] = {"loss": "softmax", "local_steps": 50, "learning_rate": "1/beta"}
     first = federate(tmp_path / "a", several(), LocalGD, "gradient", 5, **settings)
     path = tmp_path / "model.npz"
     Model.of(first.trace.models[-1], first.federation.scaling, first.federation.preparation.classes).save(
@@ -242,7 +243,7 @@ def test_exponential_steps_from_a_start_that_is_all_wrong(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("loss", ["logistic", "exponential"])
 def test_local_sgd_reaches_what_local_gd_reaches(loss: str, tmp_path: Path) -> None:
-    def train(name: str, **settings: object) -> Run:
+    def train(name: str, **settings: Any) -> Run:
         run = federate(
             tmp_path / name,
             deal(rows(), 4),
