@@ -1,8 +1,8 @@
 """What the tests share: random separable federations, in-process grids, and what a run went through."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from flwr.app import Array, ArrayRecord
@@ -11,9 +11,14 @@ from numpy.typing import NDArray
 
 from client.app import app as client_app
 from client.dataset import node_config
+from common.datafiles import label_text
 from common.federation import Federation
-from common.solution import Answer, LocalSolution, Measures, Part
+from common.labels import encoded, targets
+from common.reference import Reference, centralized
+from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from server.grids.in_process import InProcessGrid
+from server.handshake import handshake
+from server.monitor import Monitor
 from strategies import Callback, Costs, LocalSolveStrategy
 
 Matrix = NDArray[np.float64]
@@ -24,7 +29,7 @@ repeatable = settings(derandomize=True, database=None, deadline=None, max_exampl
 
 
 class Shard(NamedTuple):
-    """One client's features (n, d) and labels −1, +1 (n,)."""
+    """One client's features (n, d) and labels (n,): −1 and +1, or for other losses classes or targets."""
 
     X: Matrix
     y: Vector
@@ -69,6 +74,30 @@ def federation_data(rng: np.random.Generator) -> list[Shard]:
     ]
 
 
+def classes_data(rng: np.random.Generator) -> list[Shard]:
+    """2 to 8 clients with rows of 2 to 4 classes, told apart by a hidden model with any margin."""
+    clients, classes, d = int(rng.integers(2, 9)), int(rng.integers(2, 5)), int(rng.integers(2, 16))
+    n = int(rng.integers(max(clients, classes), 6 * clients + 1))
+    hidden = rng.standard_normal((classes, d))
+    X = rng.standard_normal((n, d))
+    scores = X @ hidden.T
+    y = scores.argmax(axis=1)
+    ahead = np.sort(scores, axis=1)
+    X *= 10.0 ** rng.uniform(-2, 0)
+    X += hidden[y] * 10.0 ** rng.uniform(-4, 0) * (ahead[:, -1] > 0)[:, None]
+    if rng.random() < 0.4:  # the same example twice
+        again = rng.integers(0, n, n // 3)
+        X[: len(again)], y[: len(again)] = X[again], y[again]
+    if rng.random() < 0.4:  # a client with a single class
+        order = np.argsort(y, kind="stable")
+        X, y = X[order], y[order]
+    y = y.astype(np.float64)
+    if len(set(y)) == 1:
+        X[0], y[0] = -X[0], (y[0] + 1) % classes
+    parts = zip(np.array_split(X, clients), np.array_split(y, clients), strict=True)
+    return [Shard(*part) for part in parts]
+
+
 def deal(Z: Matrix, clients: int, y: Vector | None = None) -> list[Shard]:
     """Deal signed rows in blocks; the labels alternate unless given."""
     y = np.where(np.arange(len(Z)) % 2 == 0, 1.0, -1.0) if y is None else y
@@ -90,6 +119,16 @@ def grid_of(directory: Path, shards: Sequence[Shard]) -> InProcessGrid:
 def rows_of(federation: Federation, shards: Sequence[Shard]) -> Matrix:
     """The pooled signed rows that the clients of a federation work with, in the order of the shards."""
     return np.vstack([federation.scaling.rows(shard.X) * shard.y[:, None] for shard in shards])
+
+
+def parts_of(federation: Federation, shards: Sequence[Shard]) -> list[tuple[Matrix, NDArray]]:
+    """Each client's unsigned rows, and its labels numbered or, in a regression, its targets."""
+    classes = federation.preparation.classes
+    names = [label_text(shard.y) for shard in shards]
+    return [
+        (federation.scaling.rows(shard.X), encoded(y, classes) if classes else targets(y))
+        for shard, y in zip(shards, names, strict=True)
+    ]
 
 
 class Trace(Callback):
@@ -123,6 +162,46 @@ def run(
     trace = Trace()
     strategy.start(grid, record(start), rounds, callbacks=[trace, *others])
     return trace
+
+
+class Run(NamedTuple):
+    """A whole run: what was agreed on, the centralized model, every round's model, and the monitor."""
+
+    federation: Federation
+    reference: Reference | None
+    trace: "Trace"
+    monitor: Monitor
+    stopped_by: str
+
+    @property
+    def rows(self) -> list[dict]:
+        """The monitor's rows, those of rounds 1, 2 …"""
+        return self.monitor.rows
+
+
+def federate(
+    directory: Path,
+    shards: Sequence[Shard],
+    strategy: type[LocalSolveStrategy],
+    solver: str,
+    rounds: int,
+    loss: str = "logistic",
+    scale: str = "max-norm",
+    intercept: bool = False,
+    start: Vector | None = None,
+    others: Sequence[Callable[[Monitor], Callback]] = (),
+    **settings: Any,
+) -> Run:
+    """Handshake, run with the real client app and the real monitor, and compute the centralized model."""
+    local = SolverSettings(solver=solver, loss=loss, **settings)
+    grid = grid_of(directory, shards)
+    federation = handshake(grid, grid.get_node_ids(), local, intercept=intercept, scale=scale)
+    reference = centralized(loss, parts_of(federation, shards), len(federation.preparation.classes))
+    monitor = Monitor(federation, lambda row: None, reference)
+    chosen = strategy(settings=local, federation=federation)
+    initial = np.zeros(federation.shape) if start is None else start
+    trace = run(chosen, grid, rounds, initial, monitor, *(other(monitor) for other in others))
+    return Run(federation, reference, trace, monitor, chosen.stopped_by)
 
 
 def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin: float = 0.0) -> Answer:
