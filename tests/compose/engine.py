@@ -121,7 +121,11 @@ def base_image(engine: Engine) -> str:
     with _folder("localgd-base-") as folder:
         tree, name = folder / "base", "localgd-base:test"
         include = "--include=python3,python3-venv,ca-certificates"
-        run(["debootstrap", "--variant=minbase", include, SUITE, str(tree)], os.environ, 300)
+        code, said = run(
+            ["debootstrap", "--variant=minbase", include, SUITE, str(tree)], os.environ, 600, check=False
+        )
+        if code != 0:
+            raise NoEngine(f"debootstrap cannot make a base image here: {' '.join(said.split()[-30:])}")
         for cache in ("var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(tree / cache)
         archive = folder / "base.tar"
