@@ -32,17 +32,14 @@ class Way(NamedTuple):
     tolerance: float
 
 
-WAYS = [
-    Way(loss, strategy, solver, more, tolerance)
-    for loss in ("logistic", "softmax")
-    for strategy, solver, more, tolerance in [
-        (LocalGD, "gradient", {"local_steps": 20}, 1e-10),
-        (ModifiedLocalGD, "proximal", {"local_steps": 20, "regularization": 1e-3}, 1e-10),
-        # the projections are solved to a tolerance
-        (ModifiedLocalGD, "projection", {}, 1e-8),
-        (CuttingPlane, "projection", {"cuts": 3}, 1e-6),
-    ]
+METHODS: list[tuple[type[LocalSolveStrategy], str, dict[str, Any], float]] = [
+    (LocalGD, "gradient", {"local_steps": 20}, 1e-10),
+    (ModifiedLocalGD, "proximal", {"local_steps": 20, "regularization": 1e-3}, 1e-10),
+    # projections are solved to a tolerance
+    (ModifiedLocalGD, "projection", {}, 1e-8),
+    (CuttingPlane, "projection", {"cuts": 3}, 1e-6),
 ]
+WAYS = [Way(loss, *method) for loss in ("logistic", "softmax") for method in METHODS]
 EACH_WAY = pytest.mark.parametrize(
     "way", WAYS, ids=[f"{way.loss}-{way.strategy.__name__}-{way.solver}" for way in WAYS]
 )
