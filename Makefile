@@ -37,8 +37,8 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -c constraints.txt -e '.[standard,dev]'
 	@touch $@
 
-run: $(STAMP) ## train on real data in this process and say where the report is (CONFIG=… ARGS='-c key=value')
-	$(BIN)/localgd run $(CONFIG) $(ARGS)
+run: $(STAMP) ## train on real data, the paper's two methods beside the exact one (CONFIG=… ARGS='-c key=value')
+	$(BIN)/localgd compare $(CONFIG) $(ARGS)
 
 $(RAY): $(STAMP)
 	$(BIN)/python -m pip install -c constraints.txt -e '.[simulation]'
@@ -54,7 +54,7 @@ test: lint types $(RAY) ## lint, types, rules of dependence and all tests with c
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov $(ARGS)
 
 test-compose: $(STAMP) ## the same in containers, if there is a Docker engine or one may be started (root, LOCALGD_START_DOCKER=1)
-	LOCALGD_TEST_COMPOSE=1 $(BIN)/python -m pytest -n 0 tests/compose $(ARGS)
+	LOCALGD_TEST_COMPOSE=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 tests/compose $(ARGS)
 
 wheels-aarch64: $(STAMP) ## show that a client installs from wheels on a 64-bit ARM board, and how large that is
 	$(BIN)/python docker/wheels_aarch64.py

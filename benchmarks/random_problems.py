@@ -37,7 +37,10 @@ MARGINS = 1e-4, 0.3
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to: rounds made, the angle certified, the bound on the margin, seconds, cuts' bytes."""
+    """What a run came to: rounds made, the angle certified, the bound on the margin, and what it cost.
+
+    ``seconds`` are the processor's, of clients and server together; ``cut_bytes`` the cuts at the end.
+    """
 
     rounds: int
     certified: float
@@ -72,14 +75,14 @@ def run(shards: Sequence[Matrix], rounds: int, cuts: int = 4, groups: int | None
         monitor = Monitor(federation, lambda row: None, None)
         strategy = CuttingPlane(settings, federation, groups=groups)
         start = ArrayRecord({"weights": Array(np.zeros(shards[0].shape[1]))})
-        began = time.perf_counter()
+        began = time.process_time()
         strategy.start(grid, start, rounds, callbacks=[monitor, StopAtCertifiedAngle(monitor, EXACT)])
         last = monitor.rows[-1]
         return Outcome(
             last["round"],
             last["certified_angle_deg"],
             last["margin_bound"],
-            time.perf_counter() - began,
+            time.process_time() - began,
             sum(cut.normal.nbytes for cut in strategy._now.cuts),
         )
 
@@ -87,13 +90,13 @@ def run(shards: Sequence[Matrix], rounds: int, cuts: int = 4, groups: int | None
 def signed_rows(rng: np.random.Generator, count: int, dimension: int, margin: float) -> Matrix:
     """Return separable rows (n, d) with a largest norm of 1.
 
-    Noise across a hidden direction, and ``margin`` or more along it: half of the rows lie at that margin, so
-    the best one is not much more where rows outnumber columns.
+    Noise of order 1 across a hidden direction; along it ``margin`` and up to ``|N(0, 1)|/√d`` more, so the
+    best margin is not much more than ``margin`` where rows outnumber columns.
     """
     hidden = rng.standard_normal(dimension)
     hidden /= np.linalg.norm(hidden)
     rows = rng.standard_normal((count, dimension)) / np.sqrt(dimension)
-    along = np.abs(rows @ hidden) * rng.integers(0, 2, count)
+    along = np.abs(rows @ hidden) * rng.uniform(0, 1, count)
     rows += np.outer(along - rows @ hidden, hidden)
     rows /= max(float(np.linalg.norm(rows, axis=1).max()), 1e-300)
     rows += margin * hidden
@@ -134,7 +137,7 @@ def separable(count: int, seed: int, cuts: int) -> bool:
         f"rounds: median {rounds[len(rounds) // 2]}, 90 % {rounds[int(0.9 * len(rounds))]}, most {rounds[-1]}"
     )
     print(f"smallest bound on γ: {min(outcome.bound for outcome in found):.2g}")
-    print(f"seconds: {sum(o.seconds for o in found):.0f}, most {max(o.seconds for o in found):.1f}")
+    print(f"processor seconds: {sum(o.seconds for o in found):.0f}, most {max(o.seconds for o in found):.1f}")
     return exact == count
 
 
@@ -157,7 +160,7 @@ def tall(seed: int) -> None:
 def many(seed: int, clients: int, sizes: Sequence[int], cuts: int) -> None:
     """Many clients of 10 examples and 1000 columns, their cuts summed in groups of several sizes."""
     print(f"{clients} clients of 10 examples, 1000 columns, {cuts} cuts to a reply")
-    print(f"{'group of':>8} {'rounds':>6} {'certified':>9} {'seconds':>8} {'cuts, MB':>8} {'peak, MB':>8}")
+    print(f"{'group of':>8} {'rounds':>6} {'certified':>9} {'CPU, s':>8} {'cuts, MB':>8} {'peak, MB':>8}")
     for size in sizes:
         # a process of its own for each, whose peak is not that of those before
         with multiprocessing.get_context("spawn").Pool(1) as pool:

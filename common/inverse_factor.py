@@ -11,6 +11,9 @@ DRIFT = 1e-6
 
 CAPACITY = 32
 
+STRIPE = 64
+"""Rows changed at a time, few enough to stay in the processor's cache."""
+
 
 class InverseFactor:
     """``W`` (k, k) with ``W G Wᵀ = 1`` for the Gram matrix ``G`` (k, k) of a changing list of rows.
@@ -81,12 +84,16 @@ class InverseFactor:
         """
         last = self.size - 1
         W = self._inverse[: self.size, : self.size]
-        # reflect W's rows so that only the last of them still knows row k
+        # reflect W's rows so that only the last of them still knows row k; many know nothing of it
         mirror = self._xp.asarray(W[:, k], copy=True)
         length = float(self._xp.linalg.vector_norm(mirror))
         mirror[last] += length if float(mirror[last]) > 0 else -length
+        first = int(self._xp.argmax(self._xp.astype(mirror != 0, mirror.dtype)))
         weight = 2 / float(self._xp.sum(mirror * mirror))
-        W -= (weight * mirror)[:, None] * (mirror @ W)[None, :]
+        taken = weight * (mirror[first:] @ W[first:, :])
+        for start in range(first, last + 1, STRIPE):
+            stripe = slice(start, min(start + STRIPE, last + 1))
+            W[stripe, :] -= mirror[stripe][:, None] * taken[None, :]
         lost = self._xp.asarray(W[last, :], copy=True)
         W[:last, k] = W[:last, last]
         own = float(self._gram[last, last])

@@ -61,6 +61,9 @@ def main() -> None:
     """Run the command line; a user's mistake is one line on stderr, never a traceback."""
     if os.environ.get("GRPC_VERBOSITY", "error") == "error":  # "error" is what Flower sets
         os.environ["GRPC_VERBOSITY"] = QUIET  # our own lines say what is wrong
+    # The matrices of a round are small: on a busy machine several threads for one product wait for each
+    # other far longer than they save; and with one thread the last bits are the same on every machine.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     try:
@@ -251,9 +254,13 @@ def shard(
     ] = Config.alpha,
     seed: Annotated[int, typer.Option(help="Seed of the split and the shards.")] = Config.seed,
     test_fraction: Annotated[float, typer.Option(help="Share held out in test.npz.")] = Config.test_fraction,
+    loss: Annotated[
+        str, typer.Option(help="What the labels are for: softmax takes all classes of the data set.")
+    ] = Config.loss,
 ) -> None:
     """Write each client's private file of a named data set, and the held-out rows."""
     values: dict[str, Value] = {"dataset": dataset, "clients": clients, "partition": partition}
+    values |= {"loss": loss, "strategy": "local-gd"}  # a strategy that every loss goes with
     config = Config.of(values | {"alpha": alpha, "seed": seed, "test-fraction": test_fraction})
     from localgd.shards import write_shards
 

@@ -64,7 +64,8 @@ def plan(
     UserError
         For the first combination that cannot be.
     """
-    base = Config.of(values)
+    # of a configuration whose own strategy and solver may not go with its other keys
+    base = Config.of({**values, "strategy": "local-gd", "solver": "auto", "strategy-options": ""})
     configured = base.stop_at_certified_angle or TARGET
     configs: dict[str, Config] = {}
     for seed in _words("seeds", seeds) or [base.seed]:
@@ -72,7 +73,8 @@ def plan(
             for steps in _words("local-steps", local_steps) or [base.local_steps]:
                 own: dict[str, Value] = {"strategy": strategy, "solver": solver}
                 own |= {"local-steps": steps, "seed": seed, "out": ""}
-                own["strategy-options"] = base.strategy_options if strategy == base.strategy else ""
+                if strategy != values.get("strategy"):
+                    own["strategy-options"] = ""
                 own["stop-at-certified-angle"] = configured if stop is None else stop
                 config = Config.of({**values, **own})
                 configs.setdefault(directory_name(config), config)

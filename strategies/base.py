@@ -81,6 +81,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self.stopped_by = "rounds"
         self._state: State | None = None
         self._asked: dict[int, tuple[Vector, ...]] = {}  # node id -> centres, of the messages now out
+        self._most_parts = 1  # of a solution, in the answers to those messages
 
     @abstractmethod
     def init(self, weights: Vector) -> State:
@@ -228,7 +229,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         centres: dict[int, tuple[Vector, ...]],
     ) -> list[Message]:
         settings = replace(self.settings, **config) if config else self.settings  # type: ignore[arg-type]
-        self._asked = centres
+        self._asked, self._most_parts = centres, settings.cuts
         packed: dict[tuple[int, ...], RecordDict] = {}  # one object for all clients with the same centres
         messages = []
         for node, starts in centres.items():
@@ -273,6 +274,10 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 centres = owed.pop(node)
                 if len(answer.solutions) != len(centres):
                     raise ValueError(f"it holds {len(answer.solutions)} solutions, not one for each centre")
+                if (parts := max((len(s.parts) for s in answer.solutions), default=0)) > self._most_parts:
+                    raise ValueError(
+                        f"a solution of {parts} parts, where at most {self._most_parts} were asked"
+                    )
             except (ValueError, KeyError, TypeError) as error:
                 raise RunError(f"round {number}: the answer of {name} was refused: {error}") from None
             for solution in answer.solutions:

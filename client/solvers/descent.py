@@ -2,11 +2,14 @@
 
 from typing import Any
 
+import numpy as np
 from array_api_compat import array_namespace, device
 
 from client.problem import Problem
 from client.solvers.batches import Batches
+from client.solvers.loops import logistic_steps
 from client.solvers.reply import solution
+from common.losses import Logistic
 from common.solution import LocalSolution
 
 Array = Any
@@ -52,6 +55,8 @@ def descent_dual(problem: Problem, start: Array, steps: int, rate: float, decay:
     """Return the dual of full-batch gradient steps from a centre whose margins are ``start``."""
     loss, adaptive = problem.loss, problem.loss.adaptive
     span = span_is_cheaper(problem.count, problem.size, steps)
+    if span and type(loss) is Logistic and isinstance(start, np.ndarray):
+        return logistic_steps(problem.gram, start, steps, 1.0 - rate * decay, rate / problem.count)
     dual = array_namespace(start).zeros_like(start)
     margins, eta = start, rate
     for step in range(steps):

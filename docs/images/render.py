@@ -1,5 +1,6 @@
 """Render the README's picture of a run: `python docs/images/render.py`, from the top of the checkout."""
 
+import os
 import re
 import subprocess
 import sys
@@ -9,21 +10,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-COMMAND = ["localgd", "run", "examples/tissue.toml"]
-HEAD, TAIL = 9, 5
+COMMAND = ["localgd", "compare", "examples/tissue.toml"]
+WIDTH = 108
 
 
 def main() -> None:
-    """Run the example and write what it printed, its middle left out, as an SVG."""
+    """Run the example and write what it printed as an SVG."""
     with tempfile.TemporaryDirectory() as directory:
         out = f"{directory}/run"
         process = subprocess.run(
-            [sys.executable, "-m", *COMMAND, "--out", out], capture_output=True, text=True, check=True
+            [sys.executable, "-m", *COMMAND, "--out", out],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=os.environ | {"COLUMNS": str(WIDTH)},
         )
-    lines = process.stdout.replace(out, "runs/20261123-091500-modified-local-gd").splitlines()
-    console = Console(record=True, width=110, file=open("/dev/null", "w"))  # noqa: SIM115
+    lines = process.stdout.replace(out, "runs/20261124-091500-compare").splitlines()
+    console = Console(record=True, width=WIDTH + 2, file=open("/dev/null", "w"))  # noqa: SIM115
     console.print(Text(f"$ {' '.join(COMMAND)}", style="bold"))
-    for line in [*lines[:HEAD], "   ...", *lines[-TAIL:]]:
+    for line in lines:
         console.print(Text(line))
     # without the fonts it would load from the network
     picture = re.sub(r"@font-face \{.*?\}\s*", "", console.export_svg(title="localgd"), flags=re.DOTALL)

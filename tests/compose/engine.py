@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +20,7 @@ PUBLISHED = "python:3.11-slim"  # the Dockerfile's own choice
 # wherever an earlier engine has left its rules, and ours adds none.
 BRIDGED_FILTER = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 SUITE = "bookworm"  # what a base is made of where that cannot be pulled
+MEMORY_GIB = 8  # to have at least, before temporary files are kept in half of it
 PACKAGES = ("docker.io", "docker-compose", "debootstrap", "iptables")
 
 
@@ -93,13 +95,10 @@ def engine() -> Iterator[Engine]:
             f"with {', '.join(PACKAGES)} installed there is still no engine with BuildKit and compose"
         )
     docker, compose = commands
-    folder = Path(tempfile.mkdtemp(prefix="localgd-docker-", dir="/tmp"))  # a socket's path has to be short
-    try:
+    with _folder("localgd-docker-") as folder:
         environment["DOCKER_HOST"] = f"unix://{folder}/socket"
         with _setting(BRIDGED_FILTER, "0"), _daemon(folder, docker, environment):
             yield Engine(docker, compose, environment)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def base_image(engine: Engine) -> str:
@@ -119,13 +118,17 @@ def base_image(engine: Engine) -> str:
     if not (_allowed() and shutil.which("debootstrap")):
         last = " ".join(said.split()[-20:])
         raise NoEngine(f"{PUBLISHED} cannot be pulled, and no base image is named in BASE_IMAGE: {last}")
-    with tempfile.TemporaryDirectory(prefix="localgd-base-") as folder:
-        tree, name = Path(folder, "base"), "localgd-base:test"
+    with _folder("localgd-base-") as folder:
+        tree, name = folder / "base", "localgd-base:test"
         include = "--include=python3,python3-venv,ca-certificates"
-        run(["debootstrap", "--variant=minbase", include, SUITE, str(tree)], os.environ, 300)
+        code, said = run(
+            ["debootstrap", "--variant=minbase", include, SUITE, str(tree)], os.environ, 600, check=False
+        )
+        if code != 0:
+            raise NoEngine(f"debootstrap cannot make a base image here: {' '.join(said.split()[-30:])}")
         for cache in ("var/cache/apt", "var/lib/apt/lists"):
             shutil.rmtree(tree / cache)
-        archive = Path(folder, "base.tar")
+        archive = folder / "base.tar"
         run(["tar", "-C", str(tree), "-cf", str(archive), "."], os.environ, 120)
         engine.run("import", archive, name, limit=120)
     return name
@@ -231,6 +234,21 @@ def _daemon(folder: Path, docker: str, environment: Mapping[str, str]) -> Iterat
         except subprocess.TimeoutExpired:
             os.killpg(daemon.pid, signal.SIGKILL)
             daemon.wait(20)
+
+
+@contextlib.contextmanager
+def _folder(prefix: str) -> Iterator[Path]:
+    """Make a temporary folder, in memory where there is plenty: tens of thousands of files go through it."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))  # a socket's path has to be short
+    available = int(re.findall(r"MemAvailable: +(\d+)", Path("/proc/meminfo").read_text())[0]) / 2**20
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={MEMORY_GIB // 2}g", prefix, str(folder)]
+    mounted = available > MEMORY_GIB and run(mount, os.environ, 20, check=False)[0] == 0
+    try:
+        yield folder
+    finally:
+        if mounted:  # lazily: a process that is just ending may still be in it
+            run(["umount", "-l", str(folder)], os.environ, 60, check=False)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

@@ -50,7 +50,7 @@ def test_commands_and_code_run_in_order(tmp_path: Path) -> None:
             script = script.replace("--insecure -c", f"--insecure --address {address} -c")
             run(["sh", "-ec", script])
             ran += 1
-    assert ran == 4
+    assert ran == 7
     summary = json.loads((tmp_path / "exact" / "summary.json").read_text(encoding="utf-8"))
     assert (summary["stopped_by"], summary["rounds"]) == ("certified-angle", 5)  # as the README shows
     np_weights(tmp_path / "served-tls")

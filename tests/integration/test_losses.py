@@ -14,6 +14,7 @@ from common.config import Config
 from common.errors import NotSeparable, UserError
 from common.geometry import angle
 from common.model import Model
+from common.solution import SolverSettings
 from server.inputs import initial_weights
 from server.monitor import Monitor, StopAtCertifiedAngle, StopIfNotSeparable
 from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
@@ -264,6 +265,18 @@ def test_local_sgd_reaches_what_local_gd_reaches(loss: str, tmp_path: Path) -> N
     assert batches.rows[-1]["true_angle_deg"] < 0.6 * batches.rows[0]["true_angle_deg"]
     assert batches.rows[-1]["certified_angle_deg"] < 1.5 * whole.rows[-1]["certified_angle_deg"]
     assert batches.rows[-1]["errors"] == 0
+
+
+def test_the_automatic_step_of_local_sgd_heeds_single_rows(tmp_path: Path) -> None:
+    def federation(name: str, batch_size: int) -> Run:
+        return federate(tmp_path / name, deal(rows(), 4), LocalGD, "gradient", 1, batch_size=batch_size)
+
+    for size, smoothness in ((0, None), (1, 0.25), (3, 0.25)):  # the longest row has a norm of 1
+        run = federation(str(size), size)
+        settings = run.federation.settings(SolverSettings(batch_size=size, local_steps=10))
+        beta = run.federation.beta if smoothness is None else smoothness
+        assert settings.rates(0.0)[0] == pytest.approx(1 / (10 * beta))
+        assert run.federation.beta < 0.25
 
 
 def test_local_sgd_is_reproducible_by_seed_to_the_last_bit(tmp_path: Path) -> None:

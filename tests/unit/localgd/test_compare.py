@@ -64,6 +64,11 @@ def test_options_go_to_the_strategy_that_they_are_for() -> None:
     assert [config.strategy_options for config in planned.configs] == ["eta=1", ""]
 
 
+def test_the_strategy_of_the_configuration_does_not_have_to_go_with_its_other_keys() -> None:
+    values: dict[str, Value] = {"strategy": "modified-local-gd", "solver": "projection", "loss": "squared"}
+    assert names(plan(values, "local-gd")) == ["local-gd-gradient-K100-seed0"]
+
+
 @pytest.mark.parametrize(
     ("configured", "stop", "stops", "target"),
     [

@@ -1,4 +1,5 @@
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -241,6 +242,22 @@ def test_a_bad_answer_is_refused_by_name(
     spoiled = SpoilingGrid.around(grid, at(2, 3, change))
     with pytest.raises(RunError, match=f"round 3: the answer of {who} was refused: .*{complaint}"):
         LocalGD(SETTINGS, federation).start(spoiled, record(np.zeros(6)), 5)
+
+
+def test_more_parts_than_were_asked_for_are_refused(grid: InProcessGrid) -> None:
+    def divided(reply: Message) -> Message:
+        arrays, metrics = reply.content["arrays"], reply.content["metrics"]
+        whole, (mass,) = arrays["displacement-0"].numpy(), metrics["dual-mass"]
+        arrays["displacement-0"] = arrays["displacement-1"] = Array(whole / 2)
+        metrics["dual-mass"], metrics["parts"] = [mass / 2, mass / 2], [2]
+        return reply
+
+    spoiled = SpoilingGrid.around(grid, at(2, 2, divided))
+    with pytest.raises(RunError, match="client-1 was refused: a solution of 2 parts, where at most 1 "):
+        LocalGD(SETTINGS, agreed(grid)).start(spoiled, record(np.zeros(6)), 3)
+    LocalGD(replace(SETTINGS, cuts=2), agreed(grid)).start(
+        spoiled, record(np.zeros(6)), 3
+    )  # these were asked
 
 
 def test_an_answer_without_a_solution_is_refused_by_name(grid: InProcessGrid) -> None:

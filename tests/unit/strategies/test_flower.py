@@ -1,3 +1,4 @@
+import gc
 import logging
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,17 @@ def test_flower_logs_nothing_between_the_rows_and_later_what_it_likes() -> None:
         assert seen == ["after"]
     finally:
         FLOWER_LOGGER.removeHandler(listener)
+
+
+def test_flowers_garbage_collections_leave_everything_else_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    monkeypatch.setattr(gc, "collect", lambda: looked_at.append(len(gc.get_objects())))
+    everything = len(gc.get_objects())
+    strategy = BuiltIn(FlowerQFedAvg(client_learning_rate=0.5))
+    strategy.combine(strategy.init(START), ANSWERS)
+    assert len(looked_at) > len(ANSWERS)
+    assert max(looked_at) < everything / 10
+    assert gc.get_freeze_count() == 0
 
 
 # by name
