@@ -90,16 +90,15 @@ def run(shards: Sequence[Matrix], rounds: int, cuts: int = 4, groups: int | None
 def signed_rows(rng: np.random.Generator, count: int, dimension: int, margin: float) -> Matrix:
     """Return separable rows (n, d) with a largest norm of 1.
 
-    Noise of order 1 across a hidden direction; along it ``margin`` and up to ``|N(0, 1)|/√d`` more, so the
-    best margin is not much more than ``margin`` where rows outnumber columns.
+    Noise of order 1 across a hidden direction; along it once to a few times ``margin``, so the best margin is
+    about that where rows outnumber columns by far.
     """
     hidden = rng.standard_normal(dimension)
     hidden /= np.linalg.norm(hidden)
     rows = rng.standard_normal((count, dimension)) / np.sqrt(dimension)
-    along = np.abs(rows @ hidden) * rng.uniform(0, 1, count)
-    rows += np.outer(along - rows @ hidden, hidden)
+    rows -= np.outer(rows @ hidden, hidden)
     rows /= max(float(np.linalg.norm(rows, axis=1).max()), 1e-300)
-    rows += margin * hidden
+    rows += np.outer(margin * (1 + rng.exponential(1, count)), hidden)
     scaled: Matrix = rows / np.linalg.norm(rows, axis=1).max()
     return scaled
 

@@ -7,7 +7,7 @@ from typing import Any
 from array_api_compat import array_namespace, device
 
 from common.constraints import Constraints, OfGram, OfRows
-from common.inverse_factor import InverseFactor
+from common.inverse_factor import InverseFactor, solved
 
 Array = Any
 
@@ -112,7 +112,7 @@ class _Dual:
         if result != "infeasible":
             self.active = sorted(self.active)
             index = self._index(self.active)
-            self.values = self.xp.linalg.solve(self.rows.block(index, index), self.short[index])
+            self.values = solved(self.rows.block(index, index), self.short[index])
         return result
 
     def vector(self) -> Array:
@@ -166,13 +166,10 @@ class _Dual:
     def meet(self, row: int, place: int, lack: float, limit: int) -> str:
         """Make a violated row, from its place in the working set, active; drop others that block the way."""
         column, value = self.cross[place, :], 0.0
-        inward = self.factor.times_inverse(column)
+        inward = self.factor.solve(column)
         while self.changes < limit:
             self.changes += 1
             curvature = self._curvature(row, column, inward)
-            if curvature < CLOSE * float(self.rows.diagonal[row]):  # what is left is mostly rounding
-                inward = self.factor.solve(column)
-                curvature = self._curvature(row, column, inward)
             full = lack / curvature if curvature > 0 else math.inf
             step, blocking = self._longest_step(inward)
             if full < math.inf and full <= step:
@@ -188,6 +185,8 @@ class _Dual:
             self.values = self.values - step * inward
             inward = self._drop(blocking, column, inward)
             column = self.cross[place, :]
+            if not self.factor.sound or curvature < CLOSE * float(self.rows.diagonal[row]):
+                inward = self.factor.solve(column)
         return "inexact"
 
     def _longest_step(self, inward: Array) -> tuple[float, int]:
@@ -196,7 +195,8 @@ class _Dual:
             return math.inf, -1
         xp = self.xp
         ones, never = xp.ones_like(inward), xp.full_like(inward, math.inf)
-        steps = xp.where(inward > 0, self.values / xp.where(inward > 0, inward, ones), never)
+        values = xp.where(self.values > 0, self.values, xp.zeros_like(self.values))
+        steps = xp.where(inward > 0, values / xp.where(inward > 0, inward, ones), never)
         blocking = int(xp.argmin(steps))
         return float(steps[blocking]), blocking
 

@@ -9,10 +9,25 @@ Array = Any
 DRIFT = 1e-6
 """A solution whose relative residual is larger says that the factor has drifted or the rows are dependent."""
 
+SOUND = 1e-12
+"""A relative residual that is as small as this needs no second look."""
+
+SINGULAR = ValueError, RuntimeError
+"""What the namespaces' errors of linear algebra are: numpy's is the one, torch's the other."""
+
 CAPACITY = 32
 
 STRIPE = 64
 """Rows changed at a time, few enough to stay in the processor's cache."""
+
+
+def solved(gram: Array, right: Array) -> Array:
+    """Return ``G⁻¹ b``, or the shortest solution by least squares where rounding has left ``G`` singular."""
+    xp = array_namespace(gram)
+    try:
+        return xp.linalg.solve(gram, right)
+    except SINGULAR:
+        return xp.linalg.pinv(gram) @ right
 
 
 class InverseFactor:
@@ -31,6 +46,7 @@ class InverseFactor:
         self._xp = array_namespace(like)
         self._like = like
         self.size = 0
+        self.sound = True
         self._inverse = self._gram = self._room(CAPACITY)
 
     @property
@@ -109,25 +125,32 @@ class InverseFactor:
         return (W @ right) @ W
 
     def solve(self, right: Array) -> Array:
-        """Return ``G⁻¹ b`` to the accuracy of a fresh solve, and mend the factor if it has drifted."""
+        """Return ``G⁻¹ b`` to the accuracy of a fresh solve, and mend the factor if it has drifted.
+
+        ``sound`` says afterwards whether the factor alone was accurate enough.
+        """
         found = self.times_inverse(right)
         residual = right - self.gram @ found
-        if not self.size or self._size_of(residual) <= DRIFT * self._size_of(right):
+        size = self._size_of(residual)
+        self.sound = size <= SOUND * self._size_of(right)
+        if self.sound:
+            return found
+        if size <= DRIFT * self._size_of(right):
             return found + self.times_inverse(residual)
         inverse = self._factored(self.gram)
         if inverse is not None:
             self._inverse[: self.size, : self.size] = inverse
-        return self._xp.linalg.solve(self.gram, right)
+        return solved(self.gram, right)
 
     def _factored(self, gram: Array) -> Array | None:
         """Return ``L⁻¹`` of ``G = L Lᵀ``, or None where that is not positive definite."""
         try:
             return self._xp.linalg.inv(self._xp.linalg.cholesky(gram))
-        except (ValueError, RuntimeError):  # numpy's LinAlgError is the one, torch's the other
+        except SINGULAR:
             return None
 
     def _size_of(self, vector: Array) -> float:
-        return float(self._xp.max(self._xp.abs(vector)))
+        return float(self._xp.max(self._xp.abs(vector))) if self.size else 0.0
 
     def _room(self, capacity: int) -> Array:
         xp, like = self._xp, self._like

@@ -8,11 +8,12 @@ import pytest
 
 from benchmarks import random_problems
 from common import datasets
+from common.active_set import Multipliers, least_distance_of_rows
 from common.reference import max_margin
 from common.solution import SolverSettings
 from server.handshake import handshake
 from server.monitor import Monitor, StopAtCertifiedAngle
-from strategies import Consensus, CuttingPlane, LocalSolveStrategy
+from strategies import Consensus, CuttingPlane, LocalSolveStrategy, cutting_plane
 from tests.problems import Shard, federation_data, grid_of, record, rows_of
 
 EXACT = 0.1
@@ -78,6 +79,21 @@ def test_a_run_that_ends_early_is_not_called_exact() -> None:
     outcome = random_problems.run(random_problems.draw(0), 2)
     assert not outcome.exact
     assert outcome.rounds == 2
+
+
+def test_near_duplicate_cuts_do_not_lead_the_server_in_circles(monkeypatch: pytest.MonkeyPatch) -> None:
+    # one cut to a reply, fewer columns than examples: rounds of cuts that differ by 1e-4, all of them tight
+    results = []
+
+    def noted(rows: np.ndarray, short: np.ndarray, active: list[int]) -> Multipliers:
+        found = least_distance_of_rows(rows, short, active)
+        results.append(found.result)
+        return found
+
+    monkeypatch.setattr(cutting_plane, "least_distance_of_rows", noted)
+    rows = random_problems.signed_rows(np.random.default_rng(0), 300, 200, 1e-4)
+    assert random_problems.run(np.array_split(rows, 5), 100, cuts=1).exact
+    assert set(results) == {"solved"}
 
 
 def named(name: str, clients: int, seed: int) -> list[Shard]:

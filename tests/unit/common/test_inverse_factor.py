@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from common.inverse_factor import DRIFT, InverseFactor
+from common.inverse_factor import DRIFT, InverseFactor, solved
 
 
 def append(factor: InverseFactor, column: NDArray[np.float64], own: float) -> None:
@@ -61,3 +61,9 @@ def test_a_factor_that_has_drifted_is_made_afresh() -> None:
     assert residual() > DRIFT
     np.testing.assert_allclose(A @ A.T @ factor.solve(right), right, rtol=0, atol=1e-12)
     assert residual() < 1e-10
+
+
+def test_a_singular_system_has_a_solution_all_the_same() -> None:
+    gram = np.array([[1.0, 1.0, 0.0], [1.0, 1.0, 0.0], [0.0, 0.0, 4.0]])
+    np.testing.assert_allclose(solved(gram, np.array([2.0, 2.0, 2.0])), [1, 1, 0.5])
+    np.testing.assert_array_equal(solved(4 * np.eye(2), np.array([2.0, 1.0])), [0.5, 0.25])
