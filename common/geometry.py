@@ -14,6 +14,13 @@ ARCCOS_SLACK = 2e-6
 """Degrees that cover the rounding of ``arccos`` next to 1, where an error of one ulp costs 1.2e-6°."""
 
 
+LEAST_MASS = 1e-280
+"""A combination of less mass proves nothing: its terms may be so small that digits are lost near 1e-308."""
+
+SHORTEST, LONGEST = 1e-150, 1e150
+"""Between these lengths of a model no square vanishes or overflows."""
+
+
 def angle(u: Vector, v: Vector) -> float:
     """Return the angle between two vectors, in degrees.
 
@@ -100,7 +107,7 @@ class Certificate:
     def add(self, displacements: Iterable[Vector], masses: Iterable[float], summed: int = 0) -> "Certificate":
         """Take in the local solutions of one round: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
 
-        Any subset of the clients will do.  A round without dual mass says nothing and changes nothing.
+        Any subset of the clients will do.  A round without dual mass, or with next to none, changes nothing.
 
         The terms of the rounding slack: a client forms ``Zᵀa`` with an error of at most
         ``n ε max‖z‖ 1ᵀa``, however much the sum cancels; the server's sum over clients, its norm and
@@ -119,7 +126,7 @@ class Certificate:
             mass += part
             lengths += float(np.linalg.norm(flat))
             terms += 1
-        if not mass > 0:
+        if not mass > LEAST_MASS:
             return self
         relative = (self.dimension + self.count + terms + 8) * lengths / mass
         slack = EPS * ((self.count + summed + 2) * self.max_norm + relative)
@@ -142,13 +149,14 @@ class Certificate:
             A lower bound on its normalised margin, from `margin`.
         """
         tilt = math.inf
-        if self.proof is not None and self.bound > 2 * self.slack and weights.any():
+        sound = SHORTEST < float(np.linalg.norm(weights)) < LONGEST
+        if self.proof is not None and self.bound > 2 * self.slack and sound:
             moved = math.asin(self.slack / (self.bound - self.slack))
             tilt = math.radians(angle(weights.reshape(-1), self.proof)) + moved
         return certified_angle(margin, self.bound, self.floor, tilt)
 
     def margin(self, smallest: float, norm: float) -> float:
-        """Return a lower bound on the normalised margin of a model, or ``-inf`` for the zero model.
+        """Return a lower bound on a model's normalised margin; ``-inf`` for zero or a length out of range.
 
         Parameters
         ----------
@@ -157,6 +165,6 @@ class Certificate:
         norm
             ``‖w‖`` as the server computed it.
         """
-        if norm == 0:
+        if not SHORTEST < norm < LONGEST:
             return -math.inf
         return smallest / norm - (2 * self.dimension + 8) * EPS * self.max_norm

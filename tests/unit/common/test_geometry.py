@@ -8,7 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from client.problem import Problem
+from client.solvers import descend
 from common.geometry import ARCCOS_SLACK, Certificate, angle, certified_angle
+from common.losses import LOSSES
 from common.reference import max_margin
 from tests.problems import repeatable, signed_rows
 
@@ -379,3 +382,49 @@ def test_rounding_of_a_sum_of_many_rounds_is_heeded() -> None:
     # a proof that is rounding has no direction, so nothing is made of its angle
     lost = certificate.add([np.array([1e-17, 0.0])], [1.0])
     assert lost.reached(1e-16).angle(np.array([1.0, 0.0]), -1.0) == 180
+
+
+# where floating point ends
+
+
+@pytest.mark.parametrize("name", ["logistic", "exponential"])
+@pytest.mark.parametrize("size", [600.0, 650.0, 700.0, 720.0, 735.0, 742.0, 744.9])
+def test_pulls_too_small_for_full_precision_prove_nothing(name: str, size: float) -> None:
+    # below 1e-308 numbers lose their digits one by one, and with them what Zᵀa says of a
+    rng = np.random.default_rng(int(size))
+    for _ in range(30):
+        n, d = int(rng.integers(1, 5)), int(rng.integers(2, 12))
+        Z = signed_rows(rng, n, d, 0.3)
+        reference = max_margin(Z)
+        assert reference is not None
+        centre = reference.weights * size
+        found = descend(Problem(Z, LOSSES[name]), centre, 2, 1.0, 0.0)
+        certificate = Certificate(n, d, 1, 1.0).add([found.displacement], [found.dual_mass])
+        assert certificate.bound >= reference.margin
+        assert math.isfinite(certificate.bound) == (found.dual_mass > 1e-280)
+        weights = centre + 0.1 * size * rng.standard_normal(d)
+        margin = certificate.margin(float((Z @ weights).min()), float(np.linalg.norm(weights)))
+        certified = certificate.reached(margin).angle(weights, margin)
+        assert certified + reference.error_deg >= exact_angle(weights, reference.weights)
+
+
+@pytest.mark.parametrize("scale", [-323, -200, -160, -140, 0, 140, 160, 200, 307])
+def test_models_of_any_size_are_certified_rightly_or_not_at_all(scale: int) -> None:
+    rng = np.random.default_rng(abs(scale))
+    for _ in range(30):
+        n, d = int(rng.integers(1, 5)), int(rng.integers(2, 12))
+        Z = signed_rows(rng, n, d, 0.3)
+        reference = max_margin(Z)
+        assert reference is not None
+        dual = rng.random(n)
+        certificate = Certificate(n, d, 1, 1.0).add([Z.T @ dual], [float(dual.sum())])
+        certificate = certificate.reached(0.9 * reference.margin)
+        plain = reference.weights / np.linalg.norm(reference.weights) + 0.05 * rng.standard_normal(d)
+        weights = float(f"1e{scale}") * plain
+        with np.errstate(all="ignore"):
+            smallest, norm = float((Z @ weights).min()), float(np.linalg.norm(weights))
+            margin = certificate.margin(smallest, norm)
+            certified = certificate.angle(weights, margin)
+        assert margin <= float((Z @ plain).min()) / float(np.linalg.norm(plain))
+        assert certified + reference.error_deg >= exact_angle(weights, reference.weights)
+        assert (certified == 180) == (abs(scale) > 150)
