@@ -377,7 +377,7 @@ OTHER_MESSAGES = "import common.messages; common.messages.PROTOCOL += 1"
     [
         (lambda file: write_npz(file, blobs(1, columns=5)), "", "clients=2", "client-0: 3; client-1: 5"),
         (lambda file: write_npz(file, blobs(1, labels=("1", "2"))), "", "clients=2", "client-1: 1, 2"),
-        (lambda file: None, OTHER_MESSAGES, "clients=2", "client-1.*protocol 1.* 2.*same version"),
+        (lambda file: None, OTHER_MESSAGES, "clients=2", "client-1.*protocol 2.* 3.*same version"),
         (lambda file: None, NO_TORCH, "engine=torch", "client-1: engine = 'torch' .*pip install"),
     ],
     ids=["dimension", "labels", "message protocol", "no torch"],

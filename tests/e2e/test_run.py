@@ -22,7 +22,8 @@ pytestmark = pytest.mark.xdist_group("e2e-run")
 Command = Callable[..., Finished]
 KEYS = {
     "round", "loss", "errors", "test_accuracy", "margin", "margin_bound", "certified_angle_deg",
-    "true_angle_deg", "weight_norm", "turn_deg", "drift_deg", "clients", "missing", "seconds", "bytes",
+    "true_angle_deg", "reference_distance", "weight_norm", "turn_deg", "drift_deg", "active", "clients",
+    "missing", "seconds", "bytes",
 }  # fmt: skip
 LATER = {
     "seconds",
