@@ -98,7 +98,8 @@ def torch_steps(Z: Matrix, centre: Vector, steps: int, rate: float, threads: int
     optimizer = torch.optim.SGD([weights], lr=rate)
     for _ in range(steps):
         optimizer.zero_grad()
-        torch.nn.functional.softplus(-(rows @ weights)).mean().backward()
+        loss: Any = torch.nn.functional.softplus(-(rows @ weights)).mean()
+        loss.backward()
         optimizer.step()
     torch.set_num_threads(before)
     found: Vector = weights.detach().numpy().astype(np.float64)

@@ -1,4 +1,4 @@
-"""A round over the gRPC stream, mutual TLS and a process for each client, against a bare echo of the bytes."""
+"""A round over the gRPC stream, mutual TLS and a process per client, against a bare echo of its bytes."""
 
 import contextlib
 import os

@@ -58,8 +58,8 @@ def page(rows: Sequence[Row], left_out: Sequence[str], command: str, load: str) 
     lines = [
         "# Results of `make bench`",
         "",
-        "A ratio compares two things that were timed in turns in one run; it is of medians. Distances to a limit",
-        "are of the smallest times. What each row does is in its module in `benchmarks/`; what follows from it",
+        "A ratio compares two things that were timed in turns in one run; it is of medians. Distances to a",
+        "limit are of the smallest times. What each row does is in its module in `benchmarks/`; what follows",
         "for running a federation is in [docs/performance.md](../docs/performance.md).",
         "",
         f"- command: `{command}`",
