@@ -31,8 +31,9 @@ def to_engine(array: Features, engine: str, device: str) -> Array:
     check_torch(device)
     import torch
 
-    # whole numbers, such as classes, stay whole
-    return torch.as_tensor(dense(array) if is_sparse(array) else array, device=device)
+    values = dense(array) if is_sparse(array) else np.asarray(array)
+    # whole numbers, such as classes, stay whole; torch shares memory only with what may be written to
+    return torch.as_tensor(values if values.flags.writeable else values.copy(), device=device)
 
 
 def to_numpy(array: Array) -> NDArray[np.float64]:

@@ -46,6 +46,7 @@ class Problem:
         self.count, self.dimension = rows.shape
         self.size = rows.nnz if is_sparse(rows) else self.count * self.dimension
         self.warm_active: list[int] = []
+        self._last: tuple[Array, Array] | None = None  # weights that cannot change, and their margins
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -57,8 +58,16 @@ class Problem:
         return Problem(self.rows / norm, self.loss, norm, self.offset)
 
     def forward(self, weights: Array) -> Array:
-        """Return the margins of a model."""
-        return self.linear(weights) if self.offset is None else self.linear(weights) - self.offset
+        """Return the margins of a model: once for the same read-only array, such as one just received.
+
+        A client measures the model that it also solves from, and both need a pass over all rows.
+        """
+        if self._last is not None and self._last[0] is weights:
+            return self._last[1]
+        margins = self.linear(weights) if self.offset is None else self.linear(weights) - self.offset
+        if isinstance(weights, np.ndarray) and not weights.flags.writeable:
+            self._last = weights, margins
+        return margins
 
     def linear(self, weights: Array) -> Array:
         """Return how the margins change with a change of the weights."""

@@ -4,11 +4,13 @@ import dataclasses
 import hashlib
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
+from common.arrays import pack_array, unpack_array
 from common.errors import UserError
 from common.scaling import ColumnStatistics, Scaling
 from common.solution import Answer, LocalSolution, Measures, Part, Question, SolverSettings
@@ -180,29 +182,43 @@ def pack_question(
     number: int, arrays: ArrayRecord, centres: tuple[Vector, ...], settings: SolverSettings
 ) -> RecordDict:
     """Ask for a local solve from each centre; a centre that is the weights themselves is not sent twice."""
-    record, weights = ArrayRecord(dict(arrays)), arrays["weights"].numpy()
+    record, weights = ArrayRecord(dict(arrays)), unpack_array(arrays["weights"])
     keys = []
     for k, centre in enumerate(centres):
         keys.append("weights" if np.array_equal(centre, weights) else f"centre-{k}")
         if keys[-1] != "weights":
-            record[keys[-1]] = Array(np.asarray(centre, np.float64))
+            record[keys[-1]] = pack_array(centre)
     return RecordDict(
         {
             "arrays": record,
-            "config": ConfigRecord(dataclasses.asdict(settings)),
+            "config": _pack_settings(settings),
             "centres": ConfigRecord({"keys": keys, "round": number}),
         }
     )
 
 
+@lru_cache(maxsize=8)
+def _pack_settings(settings: SolverSettings) -> ConfigRecord:
+    """Return the settings as a record: one object for all rounds, which nobody changes."""
+    return ConfigRecord(dataclasses.asdict(settings))
+
+
 def unpack_question(content: RecordDict) -> Question:
     """Return what is asked."""
-    arrays, configs = content.array_records["arrays"], content.config_records
+    # not by content.array_records and the like, which build all their views anew each time
+    arrays, centres, settings = content["arrays"], content["centres"], content["config"]
+    if not (
+        isinstance(arrays, ArrayRecord)
+        and isinstance(centres, ConfigRecord)
+        and isinstance(settings, ConfigRecord)
+    ):
+        raise TypeError("a question is made of arrays and two configs")
+    points = {key: unpack_array(array) for key, array in arrays.items()}
     return Question(
-        number=int(configs["centres"]["round"]),  # type: ignore[arg-type]
-        weights=arrays["weights"].numpy(),
-        centres=tuple(arrays[str(key)].numpy() for key in configs["centres"]["keys"]),  # type: ignore[union-attr]
-        settings=SolverSettings(**configs["config"]),  # type: ignore[arg-type]
+        number=int(centres["round"]),  # type: ignore[arg-type]
+        weights=points["weights"],
+        centres=tuple(points[str(key)] for key in centres["keys"]),  # type: ignore[union-attr]
+        settings=SolverSettings(**settings),  # type: ignore[arg-type]
     )
 
 
@@ -210,7 +226,9 @@ def pack_answer(answer: Answer) -> RecordDict:
     """Pack a client's solutions and what it measured of the weights it received."""
     measures, solutions = answer.measures, answer.solutions
     parts = [part for solution in solutions for part in solution.parts]
-    arrays = ArrayRecord({f"displacement-{k}": Array(part.displacement) for k, part in enumerate(parts)})
+    arrays = ArrayRecord()
+    for k, part in enumerate(parts):
+        arrays[f"displacement-{k}"] = pack_array(part.displacement)
     metrics = MetricRecord(
         {
             "loss": measures.loss,
@@ -235,14 +253,16 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
     ValueError
         When a number is not finite, a dual mass is negative or an array has the wrong shape; says which.
     """
-    arrays, metrics, config = (
-        content.array_records["arrays"],
-        content.metric_records["metrics"],
-        content.config_records["config"],
-    )
+    arrays, metrics, config = content["arrays"], content["metrics"], content["config"]
+    if not (
+        isinstance(arrays, ArrayRecord)
+        and isinstance(metrics, MetricRecord)
+        and isinstance(config, ConfigRecord)
+    ):
+        raise TypeError("it is not made of arrays, metrics and a config")
     parts = []
     for k, mass in enumerate(metrics["dual-mass"]):  # type: ignore[arg-type]
-        displacement = arrays[f"displacement-{k}"].numpy()
+        displacement = unpack_array(arrays[f"displacement-{k}"])
         if displacement.shape != shape:
             raise ValueError(f"its displacement has shape {displacement.shape}, the model {shape}")
         if not np.isfinite(displacement).all():

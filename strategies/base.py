@@ -8,12 +8,13 @@ from logging import INFO
 from typing import Any, Generic, TypeVar
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from flwr.common.logger import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
+from common.arrays import pack_array
 from common.errors import NotSeparable, RunError, UserError, last_line
 from common.federation import Federation
 from common.messages import (
@@ -209,7 +210,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
 
     def _combine(self, answers: Sequence[Answer]) -> ArrayRecord:
         self._state = self.combine(self._now, answers)
-        return ArrayRecord({"weights": Array(self.weights(self._state))})
+        return ArrayRecord({"weights": pack_array(self.weights(self._state))})
 
     def _measured(self, callbacks: Sequence[Callback], number: int, answers: Sequence[Answer]) -> str | None:
         stops = [callback.measured(number, self.weights(self._now), answers) for callback in callbacks]

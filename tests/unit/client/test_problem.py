@@ -53,3 +53,16 @@ def test_measures_by_hand(engine: str) -> None:
     expected = (0.313261687518223 + 0.048587351573742 + 2.126928011042972 + 0.693147180559945) / 4
     assert found.loss == pytest.approx(expected, rel=1e-14)
     assert all(isinstance(value, float | int) for value in vars(found).values())
+
+
+def test_margins_of_a_received_model_are_formed_once_and_of_one_that_may_change_anew() -> None:
+    problem = Problem(np.eye(2), Logistic())
+    received = np.array([1.0, 2.0])
+    received.flags.writeable = False
+    assert problem.forward(received) is problem.forward(received)
+    assert np.array_equal(problem.forward(received), [1.0, 2.0])
+    own = np.array([3.0, 4.0])
+    problem.forward(own)
+    own[0] = 5.0
+    assert np.array_equal(problem.forward(own), [5.0, 4.0])
+    assert np.array_equal(problem.forward(received), [1.0, 2.0])

@@ -1,0 +1,49 @@
+"""Vectors in Flower's records without its copies: what `np.save` writes, joined and read in place."""
+
+import math
+from functools import lru_cache
+from io import BytesIO
+
+import numpy as np
+from flwr.app import Array
+from numpy.typing import NDArray
+
+Vector = NDArray[np.float64]
+
+FORMAT = "numpy.ndarray"
+"""What Flower calls the format that `np.save` writes."""
+
+
+def pack_array(vector: Vector) -> Array:
+    """Return what `Array(vector)` returns for a float64 array: the same bytes, copied once."""
+    vector = np.ascontiguousarray(vector, np.float64)
+    header = _header(vector.shape)
+    data = b"".join((header, vector.data.cast("B"))) if vector.size else header
+    return Array("float64", vector.shape, FORMAT, data)
+
+
+def unpack_array(array: Array) -> Vector:
+    """Return what ``array.numpy()`` returns; a float64 array as a view of the bytes, so read-only.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the bytes are no array.
+    """
+    if array.dtype == "float64" and array.stype == FORMAT:
+        header = _header(tuple(array.shape))
+        if len(array.data) == len(header) + 8 * math.prod(array.shape) and array.data.startswith(header):
+            return np.frombuffer(array.data, np.float64, offset=len(header)).reshape(array.shape)
+    try:
+        return array.numpy()
+    except EOFError as error:
+        raise ValueError(f"its bytes are no array: {error}") from None
+
+
+@lru_cache(maxsize=32)
+def _header(shape: tuple[int, ...]) -> bytes:
+    """Return the bytes before the numbers of a C-contiguous float64 array of this shape."""
+    buffer = BytesIO()
+    description = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.float64))}
+    np.lib.format.write_array_header_1_0(buffer, {**description, "fortran_order": False, "shape": shape})
+    return buffer.getvalue()
