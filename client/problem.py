@@ -31,9 +31,6 @@ class Problem:
         The targets ``t`` (n,) of a regression, else None.
     size
         How many values the rows hold: what a product with them costs.
-    warm_active
-        The active set that the last projection ended with: where the next one starts.  A hint that
-        saves time and never changes the answer.
     norm
         What the rows have been divided by.
     """
@@ -45,7 +42,6 @@ class Problem:
         self.offset = offset
         self.count, self.dimension = rows.shape
         self.size = rows.nnz if is_sparse(rows) else self.count * self.dimension
-        self.warm_active: list[int] = []
         self._last: tuple[Array, Array] | None = None  # weights that cannot change, and their margins
 
     @property

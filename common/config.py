@@ -136,7 +136,9 @@ class Config:
     reference: str = key("auto", TEXT)
     stop_at_certified_angle: float = key(0.0, number("degrees >= 0 and < 90", lambda x: 0 <= x < 90))
     round_timeout: float = key(600.0, number("seconds > 0", lambda x: x > 0))
+    checkpoint_every: int = key(10, integer(0))
     out: str = key("", TEXT)
+    resume: str = key("", TEXT)
     min_clients: int = key(2, integer(1))
     join_timeout: float = key(300.0, number("seconds > 0", lambda x: x > 0))
 

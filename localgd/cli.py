@@ -38,6 +38,10 @@ Overrides = Annotated[
 Out = Annotated[
     Path | None, typer.Option(metavar="DIR", help="The run directory; runs/<time>-<strategy> if not given.")
 ]
+Resume = Annotated[
+    Path | None,
+    typer.Option(metavar="DIR", help="Go on with the run in this directory, from its newest checkpoint."),
+]
 Tls = Annotated[
     Path | None, typer.Option(metavar="DIR", help="Directory with the certificates for mutual TLS.")
 ]
@@ -88,11 +92,12 @@ def _fail(text: str, exit_code: int) -> NoReturn:
 
 
 @app.command()
-def run(config_file: ConfigFile, override: Overrides = None, out: Out = None) -> None:
+def run(config_file: ConfigFile, override: Overrides = None, out: Out = None, resume: Resume = None) -> None:
     """Run a whole federation in this process."""
     values = configuration.read(config_file, override or ())
-    config = Config.of(_with_out(values, out))
+    config = Config.of(_with_resume(_with_out(values, out), out, resume))
     _log_plainly()
+    _stop_on_sigterm()
     from localgd.federations import run_in_process
 
     run_in_process(config)
@@ -107,6 +112,7 @@ def serve(
     insecure_network: InsecureNetwork = False,
     override: Overrides = None,
     out: Out = None,
+    resume: Resume = None,
 ) -> None:
     """Serve a federation to clients that join over a persistent gRPC stream.
 
@@ -117,8 +123,9 @@ def serve(
         _check_security(tls, insecure, insecure_network, address)
         values = configuration.read(config_file, override or ())
         values.setdefault("dataset", "file")  # the clients bring their own data
-        config = Config.of(_with_out(values, out))
+        config = Config.of(_with_resume(_with_out(values, out), out, resume))
         _log_plainly()
+        _stop_on_sigterm()
         from localgd.federations import serve as serve_federation
 
         serve_federation(config, address, tls)
@@ -312,6 +319,12 @@ def pki(
 
 def _with_out(values: dict[str, Value], out: Path | None) -> dict[str, Value]:
     return values | ({"out": str(out)} if out else {})
+
+
+def _with_resume(values: dict[str, Value], out: Path | None, resume: Path | None) -> dict[str, Value]:
+    if resume and out:
+        raise UserError(f"--resume goes on in {resume}: leave out --out")
+    return values | ({"resume": str(resume)} if resume else {})
 
 
 def _check_security(tls: Path | None, insecure: bool, network: bool, address: str) -> None:

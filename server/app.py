@@ -1,6 +1,7 @@
 """The ServerApp: configuration, handshake, rounds, results."""
 
 import logging
+import secrets
 import time
 from logging import INFO
 from typing import Any
@@ -19,6 +20,8 @@ from common.flower_options import parse_options
 from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
+from server import checkpoint
+from server.checkpoint import Checkpoints
 from server.grids import StandaloneGrid
 from server.grids.in_process import InProcessGrid
 from server.grids.polling import PollingGrid
@@ -61,27 +64,35 @@ def main(grid: Grid, context: Context) -> None:
         log_user_errors_as_lines()
         grid = PollingGrid(grid)
     config = Config.of(context.run_config)
+    earlier = checkpoint.earlier(config)
     check_out(config)
     in_process = isinstance(grid, InProcessGrid)
     if simulated := isinstance(grid, PollingGrid) and grid.simulated:
         nodes = simulated_nodes(grid, config)
     else:
-        nodes = wait_for_nodes(grid, virtual.count(config) if in_process else config.clients, config)
+        wanted = len(earlier.origin.clients) if earlier else config.clients
+        nodes = wait_for_nodes(grid, virtual.count(config) if in_process else wanted, config)
     # A simulation's clients may run on other machines: only a named data set is sure to be here too.
     all_here = in_process or (simulated and config.dataset != "file")
     settings = solver_settings(config)
-    federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
+    salt = earlier.origin.salt if earlier else secrets.token_hex(8)
+    federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout, salt)
+    origin = checkpoint.Origin.of(config, salt, federation)
+    if earlier:
+        checkpoint.check_clients(earlier, origin)
     strategy = build_strategy(config, settings, federation)
     rates = strategy.settings.rates(strategy.settings.beta)
     score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
     reference = find_reference(config, federation, all_here)
 
-    directory = RunDirectory(config)
+    directory = RunDirectory(config, rows=max(earlier.number - 1, 0) if earlier else 0)
     if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in
         log(INFO, "the results go to %s", directory.path.absolute())
     directory.write_handshake(federation, rates)
     log(INFO, "%s", describe(config, federation, rates, reference))
+    if earlier:
+        log(INFO, "going on from the checkpoint of round %d", earlier.number)
     log(INFO, HEADER)
 
     def write(row: Row) -> None:
@@ -92,7 +103,22 @@ def main(grid: Grid, context: Context) -> None:
     callbacks = [monitor, StopAtCertifiedAngle(monitor, config.stop_at_certified_angle)]
     if config.solver == "projection":  # gradient steps go on to the loss's own minimiser
         callbacks.append(StopIfNotSeparable(monitor))
-    began = time.perf_counter()
+    since = (earlier.number, earlier.state) if earlier else None
+    began = time.perf_counter() - (earlier.seconds if earlier else 0)
+    checkpoints = Checkpoints(
+        directory.path / "checkpoint",
+        config.checkpoint_every,
+        strategy,
+        monitor,
+        origin,
+        began,
+        directory.sync,
+    )
+    if earlier:
+        monitor.resume(earlier.monitor)
+    if not config.built_in:
+        callbacks.append(checkpoints)
+        checkpoints.begin(*since or (0, strategy.init(initial)))
     try:
         result = strategy.start(
             grid,
@@ -100,9 +126,14 @@ def main(grid: Grid, context: Context) -> None:
             config.num_server_rounds,
             timeout=config.round_timeout,
             callbacks=callbacks,
+            since=since,
         )
+        checkpoints.write()
     except BaseException as error:
-        stopped_by = _REASONS.get(type(error), "failed")
+        checkpoints.write()
+        stopped_by = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "failed")
+        if stopped_by == "interrupted" and not config.built_in:
+            log(INFO, "interrupted; --resume %s goes on from round %d", directory.path, checkpoints.number)
         directory.write_summary(
             summary(config, monitor, stopped_by, began) | {"error": str(error) or repr(error)}
         )
@@ -201,4 +232,8 @@ def _weights(arrays: ArrayRecord) -> Vector:
     return np.asarray(arrays["weights"].numpy(), np.float64)
 
 
-_REASONS: dict[type[BaseException], str] = {NotSeparable: "not-separable", KeyboardInterrupt: "interrupted"}
+_REASONS: dict[type[BaseException], str] = {
+    NotSeparable: "not-separable",
+    KeyboardInterrupt: "interrupted",
+    SystemExit: "interrupted",  # SIGTERM
+}

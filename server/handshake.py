@@ -34,6 +34,7 @@ def handshake(
     intercept: bool = True,
     scale: str = "standard",
     timeout: float = 600.0,
+    salt: str = "",
 ) -> Federation:
     """Get to know the clients and agree on how their rows are prepared.
 
@@ -47,6 +48,8 @@ def handshake(
         As in the configuration.
     timeout
         Seconds for each of the two messages.
+    salt
+        What the data's fingerprints are salted with; random if not given.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def handshake(
         grid,
         names,
         DESCRIBE,
-        pack_describe(secrets.token_hex(8), scale == "standard", settings.loss),
+        pack_describe(salt or secrets.token_hex(8), scale == "standard", settings.loss),
         timeout,
     )
     descriptions = {node: unpack_description(content) for node, content in described.items()}

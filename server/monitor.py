@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from logging import INFO
 from typing import Any
 
@@ -23,6 +23,20 @@ HEADER = " round        loss  errors    margin     bound  certified      true   
 
 SEPARABLE = 1e-7
 """No margin above this share of the largest row norm is proof enough that the data are not separable."""
+
+
+@dataclass(frozen=True)
+class MonitorState:
+    """What a monitor remembers after a combine: the bounds, the best model and the row that is begun.
+
+    ``own`` is the newest model's own proof, ``last`` the last row written.
+    """
+
+    certificate: Certificate
+    own: Certificate
+    best: tuple[float, Row, Vector] | None
+    begun: Row
+    last: Row | None
 
 
 class Monitor(Callback):
@@ -94,6 +108,22 @@ class Monitor(Callback):
         if self.best is None or merit <= self.best[0]:
             self.best = merit, row, weights
         self.write(row)
+
+    @property
+    def state(self) -> MonitorState:
+        """What it remembers."""
+        last = self.rows[-1] if self.rows else None
+        return MonitorState(self.certificate, self._own, self.best, self._begun, last)
+
+    def resume(self, state: MonitorState) -> None:
+        """Remember what another monitor did; of its rows, the last one."""
+        self.certificate, self._own, self.best, self._begun = (
+            state.certificate,
+            state.own,
+            state.best,
+            state.begun,
+        )
+        self.rows = [state.last] if state.last else []
 
     @property
     def separable(self) -> bool:

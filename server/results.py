@@ -1,5 +1,6 @@
 """The run directory: what a run leaves on disk."""
 
+import fcntl
 import json
 import os
 import platform
@@ -11,7 +12,7 @@ from typing import Any
 import tomli_w
 
 from common.config import Config
-from common.errors import UserError
+from common.errors import RunError, UserError
 from common.federation import Federation
 from common.model import Model
 
@@ -19,21 +20,51 @@ from common.model import Model
 class RunDirectory:
     """``config.toml``, ``handshake.json``, ``rounds.jsonl``, ``model.npz``, ``best.npz``, ``summary.json``.
 
+    Parameters
+    ----------
+    config
+        Names the directory: a new one as ``out``, that of a run to go on with as ``resume``.
+    rows
+        With ``resume``: how many rows of ``rounds.jsonl`` stay; those after them are cut.
+
     Raises
     ------
     UserError
-        When the directory cannot be made or already holds a run.
+        When the directory cannot be made or already holds a run, when another process writes to it, or when
+        the run to go on with has lost rows.
     """
 
-    def __init__(self, config: Config) -> None:
-        self.path = Path(config.out) if config.out else fresh(Path("runs"), config.strategy)
+    def __init__(self, config: Config, rows: int = 0) -> None:
+        self.path = Path(config.resume or config.out or fresh(Path("runs"), config.strategy))
         check_out(config)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            (self.path / "config.toml").write_text(tomli_w.dumps(config.values()), encoding="utf-8")
-            self._rounds = open(self.path / "rounds.jsonl", "w", encoding="utf-8")  # noqa: SIM115, open for the whole run
+            self._rounds = open(self.path / "rounds.jsonl", "a", encoding="utf-8")  # noqa: SIM115, open for the whole run
+            self._lock()
+            self._cut(rows)
+            (self.path / "summary.json").unlink(missing_ok=True)
+            values = config.values() | {"resume": "", "out": config.resume or config.out}
+            (self.path / "config.toml").write_text(tomli_w.dumps(values), encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write to out = '{self.path}': {error.strerror}") from None
+
+    def _lock(self) -> None:
+        """Keep other processes out, for as long as this one lives."""
+        try:
+            fcntl.flock(self._rounds, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._rounds.close()
+            raise UserError(f"another process is writing to '{self.path}': stop it first") from None
+
+    def _cut(self, rows: int) -> None:
+        """Cut the log after so many rows, the last of which are there in full."""
+        lines = (self.path / "rounds.jsonl").read_bytes().splitlines(keepends=True)[:rows]
+        if len(lines) < rows or (rows and not _is_row(lines[-1], rows)):
+            self._rounds.close()
+            raise UserError(
+                f"resume = '{self.path}': rounds.jsonl has lost rows: its checkpoint follows on round {rows}"
+            )
+        self._rounds.truncate(sum(map(len, lines)))
 
     def write_handshake(self, federation: Federation, rates: tuple[float, float]) -> None:
         """Write what the handshake agreed on, and the step size ``η`` and ``λ`` that follow from it."""
@@ -62,14 +93,36 @@ class RunDirectory:
         )
 
     def write_row(self, row: dict[str, Any]) -> None:
-        """Append a round's row; it is on disk when this returns to the operating system."""
-        self._rounds.write(json.dumps(row) + "\n")
-        self._rounds.flush()
+        """Append a round's row; it is with the operating system when this returns.
+
+        Raises
+        ------
+        RunError
+            When it cannot be written, as on a full disk.
+        """
+        try:
+            self._rounds.write(json.dumps(row) + "\n")
+            self._rounds.flush()
+        except OSError as error:
+            raise RunError(f"cannot write to '{self.path / 'rounds.jsonl'}': {error.strerror}") from None
+
+    def sync(self) -> None:
+        """Put the rows written so far on the disk itself."""
+        os.fsync(self._rounds.fileno())
 
     def write_models(self, model: Model, best: Model) -> None:
-        """Write the model of the last row and the best certified one."""
-        model.save(self.path / "model.npz")
-        best.save(self.path / "best.npz")
+        """Write the model of the last row and the best certified one.
+
+        Raises
+        ------
+        RunError
+            When they cannot be written, as on a full disk.
+        """
+        try:
+            model.save(self.path / "model.npz")
+            best.save(self.path / "best.npz")
+        except OSError as error:
+            raise RunError(f"cannot write the models to '{self.path}': {error.strerror}") from None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Write how the run ended, and close the directory."""
@@ -82,16 +135,27 @@ class RunDirectory:
 
 def check_out(config: Config) -> None:
     """Refuse, before anybody is bothered, a run directory that holds a run or cannot be made."""
-    if not config.out:
+    if config.resume or not config.out:
         return
     path = Path(config.out)
-    if any((path / name).exists() for name in ("rounds.jsonl", "summary.json")):
+    if any((path / name).exists() for name in ("checkpoint", "summary.json")) or _size(path / "rounds.jsonl"):
         raise UserError(f"out = '{path}' already holds a run; choose another directory or remove it")
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
         raise UserError(f"cannot write to out = '{path}': Not a directory")
     if not os.access(existing, os.W_OK):
         raise UserError(f"cannot write to out = '{path}': Permission denied")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _is_row(line: bytes, number: int) -> bool:
+    try:
+        return line.endswith(b"\n") and json.loads(line)["round"] == number
+    except (ValueError, KeyError, TypeError):
+        return False
 
 
 def versions() -> dict[str, str]:

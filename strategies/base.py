@@ -117,6 +117,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         evaluate_config: ConfigRecord | None = None,
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
         callbacks: Sequence[Callback] = (),
+        since: tuple[int, State] | None = None,
     ) -> Result:
         """Run the rounds; one message per client and round.
 
@@ -131,6 +132,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             Solver settings that replace the strategy's own.
         callbacks
             Called in order in every round.
+        since
+            The round after which an earlier run had this state: go on from there.
 
         Raises
         ------
@@ -140,8 +143,12 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         result = Result(arrays=initial_arrays)
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         arrays, self._state, self.stopped_by = initial_arrays, None, "rounds"
-        self._evaluate_here(0, result, evaluate_fn)
-        for number in range(1, num_rounds + 1):
+        done = 0
+        if since is not None:
+            done, self._state = since
+            result.arrays = arrays = ArrayRecord({"weights": Array(self.weights(self._now))})
+        self._evaluate_here(done, result, evaluate_fn)
+        for number in range(done + 1, num_rounds + 1):
             began = time.perf_counter()
             messages = list(self.configure_train(number, arrays, train_config, grid))
             sent = time.perf_counter()
@@ -166,10 +173,11 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             for callback in callbacks:
                 callback.combined(number, self.weights(self._now), self.dual_mass(self._now), answers, costs)
             self._evaluate_here(number, result, evaluate_fn)
-        messages = list(self.configure_evaluate(num_rounds, arrays, evaluate_config, grid))
-        answers = self._gather(self._exchange(grid, messages, timeout), num_rounds)
-        result.evaluate_metrics_clientapp[num_rounds] = summarise(answers)
-        self._measured(callbacks, num_rounds, answers)
+        last = max(done, num_rounds)
+        messages = list(self.configure_evaluate(last, arrays, evaluate_config, grid))
+        answers = self._gather(self._exchange(grid, messages, timeout), last)
+        result.evaluate_metrics_clientapp[last] = summarise(answers)
+        self._measured(callbacks, last, answers)
         return result
 
     def configure_train(
@@ -202,6 +210,11 @@ class LocalSolveStrategy(Strategy, Generic[State]):
     def summary(self) -> None:
         """Log the solver's settings."""
         log(INFO, "%s: %s", type(self).__name__, self.settings)
+
+    @property
+    def state(self) -> State:
+        """The state after the last combine."""
+        return self._now
 
     @property
     def _now(self) -> State:

@@ -108,7 +108,7 @@ class StreamGrid(StandaloneGrid):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | SystemExit):  # Ctrl-C, SIGTERM
             self.close("the server was interrupted")
         else:
             self.close(None if error is None else str(error) or type(error).__name__)

@@ -77,6 +77,7 @@ def test_the_run_directory_holds_exactly_what_is_promised(short: Run) -> None:
         "summary.json",
         "model.npz",
         "best.npz",
+        "checkpoint",
     }
     summary = short.json("summary.json")
     assert summary["strategy"] == "modified-local-gd"

@@ -1,0 +1,272 @@
+"""Checkpoints: what a run needs to go on as if nothing had happened, on disk whole or not at all."""
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from logging import WARNING
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from flwr.common.logger import log
+from numpy.typing import NDArray
+
+from common.config import Config, Value, defaults
+from common.errors import UserError
+from common.federation import Federation
+from common.geometry import Certificate
+from common.solution import Answer, LocalSolution, Measures, Part
+from server import encoding
+from server.monitor import Monitor, MonitorState
+from strategies import Callback, Costs, LocalSolveStrategy
+from strategies.consensus import ConsensusState
+from strategies.cuts import Cut
+from strategies.cutting_plane import CutState
+from strategies.local_gd import AverageState
+from strategies.modified_local_gd import AnchoredState
+
+Vector = NDArray[np.float64]
+
+KEPT = 2
+"""So many checkpoints stay: should the newest be damaged, the one before is used."""
+
+FREE = (
+    "num-server-rounds", "stop-at-certified-angle", "round-timeout", "join-timeout", "checkpoint-every",
+    "out", "resume",
+)  # fmt: skip
+"""The keys that may have changed when a run goes on: they change no round."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a checkpoint builds on, and what must still be so for a run to go on from it.
+
+    ``clients`` are their names and fingerprints, which ``salt`` makes comparable; ``preparation`` is the
+    fingerprint of how all prepare their rows, ``norm`` the largest row norm.
+    """
+
+    config: Mapping[str, Value]
+    salt: str
+    clients: Mapping[str, str]
+    preparation: str
+    norm: float
+
+    @classmethod
+    def of(cls, config: Config, salt: str, federation: Federation) -> "Origin":
+        """Describe a run that begins."""
+        clients = {client.name: client.fingerprint for client in federation.clients}
+        return cls(config.values(), salt, clients, federation.preparation.fingerprint, federation.norm)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A run after the combine of round ``number``: the strategy's state, the monitor's, the time it took.
+
+    The row of round ``number`` is not written yet: the next answers measure its model.
+    """
+
+    number: int
+    state: Any
+    monitor: MonitorState
+    seconds: float
+    origin: Origin
+
+
+CLASSES = (
+    Checkpoint, Origin, MonitorState, Certificate,
+    AverageState, AnchoredState, CutState, Cut, ConsensusState,
+    Answer, LocalSolution, Measures, Part,
+)  # fmt: skip
+"""All that a checkpoint may be made of."""
+
+
+class Checkpoints(Callback):
+    """Write a checkpoint every so many rounds; `write` does it at once.
+
+    What a round leaves is immutable, so the newest complete one is at hand at any moment, in the middle of a
+    round too.
+
+    Parameters
+    ----------
+    folder
+        Where they go; made when the first is written.
+    every
+        Rounds from one to the next; 0 for only when `write` is called.
+    began
+        When the run began, on the clock of `time.perf_counter`.
+    sync
+        Called before a checkpoint is written: makes the rows that it follows on durable.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int,
+        strategy: LocalSolveStrategy[Any],
+        monitor: Monitor,
+        origin: Origin,
+        began: float,
+        sync: Callable[[], None],
+    ) -> None:
+        self.folder, self.every, self.origin, self.began, self.sync = folder, every, origin, began, sync
+        self.strategy, self.monitor = strategy, monitor
+        self._newest: Checkpoint | None = None
+        self._written = -1
+
+    @property
+    def number(self) -> int:
+        """The round of the newest checkpoint on disk."""
+        return self._written
+
+    def begin(self, number: int, state: Any) -> None:
+        """Take the round to start from; before round 1 on disk too, so that any run that began can go on."""
+        self._take(number, state)
+        if number:
+            self._written = number
+        self.write()
+
+    def combined(
+        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+    ) -> None:
+        """Keep the round at hand, and on disk if it is its turn."""
+        self._take(number, self.strategy.state)
+        if self.every and number % self.every == 0:
+            self.write()
+
+    def write(self) -> None:
+        """Put the newest complete round on disk; a disk that is full does not end the run."""
+        newest = self._newest
+        if newest is None or newest.number == self._written:
+            return
+        try:
+            self.sync()
+            save(self.folder, newest)
+        except OSError as error:
+            log(WARNING, "round %d: cannot write a checkpoint: %s", newest.number, error.strerror)
+        else:
+            self._written = newest.number
+
+    def _take(self, number: int, state: Any) -> None:
+        seconds = time.perf_counter() - self.began
+        self._newest = Checkpoint(number, state, self.monitor.state, seconds, self.origin)
+
+
+def save(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write a checkpoint, whole or not at all, and remove all but the newest ones up to it."""
+    folder.mkdir(exist_ok=True)
+    path = folder / f"round-{checkpoint.number:08d}"
+    content = encoding.dump(checkpoint, CLASSES)
+    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # the new name too
+    finally:
+        os.close(directory)
+    older = [p for p in files(folder) if p <= path]
+    for stale in (*older[:-KEPT], *(p for p in files(folder) if p > path), *folder.glob(".*")):
+        stale.unlink(missing_ok=True)
+    return path
+
+
+def files(folder: Path) -> list[Path]:
+    """List the checkpoints, the oldest first."""
+    return sorted(folder.glob("round-*"))
+
+
+def earlier(config: Config) -> Checkpoint | None:
+    """Return where the run of ``resume`` goes on, if that is given.
+
+    Raises
+    ------
+    UserError
+        When it cannot, or not with this configuration.
+    """
+    if not config.resume:
+        return None
+    if config.built_in:
+        raise UserError(
+            f"strategy = '{config.strategy}' cannot be resumed: what Flower's own strategies remember is not "
+            "written to checkpoints"
+        )
+    checkpoint = newest(Path(config.resume))
+    check_config(checkpoint, config)
+    return checkpoint
+
+
+def newest(run: Path) -> Checkpoint:
+    """Return the newest checkpoint of a run directory that is whole, and say which are not.
+
+    Raises
+    ------
+    UserError
+        When there is none.
+    """
+    damaged: list[str] = []
+    for path in reversed(files(run / "checkpoint")):
+        try:
+            checkpoint = encoding.load(path.read_bytes(), CLASSES)
+        except (OSError, ValueError) as error:
+            damaged.append(f"{path.name}: {error.strerror if isinstance(error, OSError) else error}")
+            continue
+        for line in damaged:
+            log(WARNING, "checkpoint %s; the one before, of round %d, is used", line, checkpoint.number)
+        if not isinstance(checkpoint, Checkpoint):
+            raise UserError(f"resume = '{run}': {path.name} is no checkpoint of this version")
+        return checkpoint
+    why = "; ".join(damaged) or "it has not begun its first round"
+    raise UserError(f"resume = '{run}' holds no checkpoint to go on from: {why}")
+
+
+def check_config(checkpoint: Checkpoint, config: Config) -> None:
+    """Refuse a configuration with which a run cannot go on.
+
+    Raises
+    ------
+    UserError
+        Names the key and both its values.
+    """
+    now, then = config.values(), defaults() | dict(checkpoint.origin.config)
+    for name, value in now.items():
+        if name not in FREE and then[name] != value:
+            raise UserError(
+                f"resume = '{config.resume}': {name} is {value!r} now and was {then[name]!r} then; a run "
+                f"goes on only as it began, but for {', '.join(FREE[:-2])}"
+            )
+
+
+def check_clients(checkpoint: Checkpoint, now: Origin) -> None:
+    """Refuse clients with which a run cannot go on.
+
+    Raises
+    ------
+    UserError
+        Names the ones that are missing, new, or have other data.
+    """
+    then, here = checkpoint.origin.clients, now.clients
+    changed = [name for name in then.keys() & here.keys() if then[name] != here[name]]
+    for names, what in (
+        (then.keys() - here.keys(), "not here"),
+        (here.keys() - then.keys(), "new"),
+        (changed, "here with other data than then"),
+    ):
+        if names:
+            raise UserError(
+                f"the run cannot go on from round {checkpoint.number}: {', '.join(sorted(names))} "
+                f"{'is' if len(names) == 1 else 'are'} {what}"
+            )
+    if (now.preparation, now.norm) != (checkpoint.origin.preparation, checkpoint.origin.norm):
+        raise UserError(
+            f"the run cannot go on from round {checkpoint.number}: the clients' data are the same, but their "
+            "statistics come out differently, as with another version of numpy or another machine"
+        )

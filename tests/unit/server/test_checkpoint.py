@@ -1,0 +1,262 @@
+"""Checkpoints over an in-process grid: a run that goes on is the run that never stopped."""
+
+import json
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Context, Message, RecordDict
+
+from client import app as client_module
+from client.app import app as client_app
+from client.dataset import load, node_config
+from client.memory import Problems
+from common.errors import RunError, UserError
+from server import checkpoint
+from server.app import app
+from server.grids.in_process import InProcessGrid
+from tests.e2e.data import RunFiles, blobs, write_federation
+
+HANDSHAKE = 2
+ROUNDS = 12
+KINDS: dict[str, dict[str, Any]] = {
+    "local-gd": {"strategy": "local-gd", "local-steps": 3},
+    "local-sgd": {"strategy": "local-gd", "local-steps": 3, "batch-size": 4},
+    "modified": {"strategy": "modified-local-gd", "solver": "projection"},
+    "proximal": {"strategy": "modified-local-gd", "local-steps": 3},
+    "cutting-plane": {"strategy": "cutting-plane"},
+    "consensus": {"strategy": "consensus"},
+    "softmax": {"strategy": "cutting-plane", "loss": "softmax"},
+    "squared": {"strategy": "local-gd", "loss": "squared", "local-steps": 3},
+}
+
+
+class Grid(InProcessGrid):
+    """Raises an error in place of an exchange: 1 and 2 are the handshake's."""
+
+    def __init__(self, folder: Path, fails_at: int = 0, error: BaseException | None = None) -> None:
+        files = sorted(folder.glob("*.npz"))
+        super().__init__(client_app, [node_config(file, "label", None) for file in files], {})
+        self.fails_at, self.error, self.exchanges = fails_at, error or RunError("no power"), 0
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        self.exchanges += 1
+        if self.exchanges == self.fails_at:
+            raise self.error
+        return super().send_and_receive(messages, timeout=timeout)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Three clients whose margins are thin enough for every strategy to need its rounds."""
+    rng = np.random.default_rng(5)
+    parts = [blobs(seed, rows=10, columns=30) for seed in range(3)]
+    thin = [type(p)(p.X + rng.normal(0, 12, p.X.shape), p.y, p.columns) for p in parts]
+    return write_federation(tmp_path / "data", *thin)
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFiles]:
+    """Run the ServerApp into a directory, with clients that remember nothing of an earlier run."""
+
+    def start(name: str, fails_at: int = 0, error: BaseException | None = None, **keys: Any) -> RunFiles:
+        monkeypatch.setattr(client_module, "_problems", Problems(2**30))
+        values: dict[str, Any] = {"dataset": "file", "data-dir": str(data), "reference": "none"}
+        place = "out" if not keys.pop("resume", False) else "resume"
+        values |= {place: str(tmp_path / name), "num-server-rounds": ROUNDS}
+        values |= {key.replace("_", "-"): value for key, value in keys.items()}
+        app(Grid(data, fails_at, error), Context(1, 0, {}, RecordDict(), values))
+        return RunFiles(tmp_path / name)
+
+    return start
+
+
+def assert_identical(ours: RunFiles, theirs: RunFiles) -> None:
+    """Every bit of the models, and every row but for the clock."""
+    for name in ("model.npz", "best.npz"):
+        mine, other = ours.model(name), theirs.model(name)
+        assert {key: mine[key].tobytes() for key in mine} == {key: other[key].tobytes() for key in other}
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.rows] for run in (ours, theirs)]
+    assert rows[0] == rows[1]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("stopped_in", [1, 2, 6, ROUNDS, ROUNDS + 1])
+def test_a_resumed_run_is_bit_identical(kind: str, stopped_in: int, run: Callable[..., RunFiles]) -> None:
+    whole = run("whole", **KINDS[kind])
+    with pytest.raises(RunError, match="no power"):
+        run("cut", HANDSHAKE + stopped_in, **KINDS[kind], checkpoint_every=4)
+    assert_identical(run("cut", resume=True, **KINDS[kind]), whole)
+
+
+def test_a_run_goes_on_when_it_has_been_killed_between_checkpoints(
+    run: Callable[..., RunFiles], tmp_path: Path
+) -> None:
+    """As after kill -9: the last checkpoint is older than the rows, and there is no summary."""
+    keys = KINDS["cutting-plane"]
+    whole = run("whole", **keys)
+    cut = run("cut", **keys, num_server_rounds=7, checkpoint_every=4)
+    folder = cut.path / "checkpoint"
+    (folder / "round-00000007").unlink()
+    (cut.path / "summary.json").unlink()
+    with (cut.path / "rounds.jsonl").open("a") as rows:
+        rows.write('{"round": 8, "lo')
+    assert [path.name for path in checkpoint.files(folder)] == ["round-00000004"]
+    assert_identical(run("cut", resume=True, **keys), whole)
+
+
+def test_it_may_be_longer_than_it_was(run: Callable[..., RunFiles]) -> None:
+    keys = KINDS["modified"]
+    run("short", **keys, num_server_rounds=5)
+    assert_identical(run("short", resume=True, **keys), run("whole", **keys))
+
+
+def test_a_finished_run_ends_the_same_again(run: Callable[..., RunFiles]) -> None:
+    keys = KINDS["modified"] | {"stop-at-certified-angle": 60.0}
+    whole = run("whole", **keys)
+    assert whole.json("summary.json")["stopped_by"] == "certified-angle"
+    run("again", **keys)
+    assert_identical(run("again", resume=True, **keys), whole)
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupted_run_goes_on_from_its_last_round(
+    error: BaseException, run: Callable[..., RunFiles], tmp_path: Path
+) -> None:
+    keys = KINDS["consensus"] | {"checkpoint-every": 0}
+    with pytest.raises(type(error)):
+        run("cut", HANDSHAKE + 6, error, **keys)
+    names = [path.name for path in checkpoint.files(tmp_path / "cut" / "checkpoint")]
+    assert names == ["round-00000000", "round-00000005"]
+    told = RunFiles(tmp_path / "cut").json("summary.json")
+    assert (told["stopped_by"], told["rounds"]) == ("interrupted", 4)
+    assert_identical(run("cut", resume=True, **keys), run("whole", **keys))
+
+
+def test_the_last_two_are_kept(run: Callable[..., RunFiles]) -> None:
+    done = run("run", **KINDS["local-gd"], checkpoint_every=3)
+    names = [path.name for path in checkpoint.files(done.path / "checkpoint")]
+    assert names == ["round-00000009", "round-00000012"]
+    assert (done.path / "checkpoint" / names[0]).stat().st_mode & 0o077 == 0, "cuts can be single examples"
+
+
+def test_a_damaged_checkpoint_is_passed_over_in_one_line(
+    run: Callable[..., RunFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = KINDS["cutting-plane"]
+    whole = run("whole", **keys)
+    done = run("cut", **keys, num_server_rounds=6, checkpoint_every=4)
+    older, newer = checkpoint.files(done.path / "checkpoint")
+    newer.write_bytes(newer.read_bytes()[:-1])
+    lines: list[str] = []
+    monkeypatch.setattr("server.checkpoint.log", lambda level, text, *rest: lines.append(text % rest))
+    assert_identical(run("cut", resume=True, **keys), whole)
+    assert lines == [
+        "checkpoint round-00000006: it is damaged: its checksum is wrong; the one before, of round 4, is used"
+    ]
+    older, newer = checkpoint.files(done.path / "checkpoint")
+    for path in (older, newer):
+        path.write_bytes(path.read_bytes().replace(b"1", b"2"))
+    with pytest.raises(
+        UserError, match=r"holds no checkpoint to go on from: round-00000012: it is .*; round"
+    ):
+        run("cut", resume=True, **keys)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"local-steps": 4}, r"local-steps is 4 now and was 3 then; a run goes on only as it began"),
+        ({"seed": 1}, "seed is 1 now and was 0 then"),
+        ({"strategy": "consensus", "solver": "projection"}, "strategy is 'consensus' now and was 'local-gd'"),
+        ({"strategy": "flower:FedAvg"}, "strategy = 'flower:FedAvg' cannot be resumed"),
+    ],
+)
+def test_a_changed_configuration_is_refused(
+    change: dict[str, Any], message: str, run: Callable[..., RunFiles]
+) -> None:
+    before = run("run", **KINDS["local-gd"])
+    rows = before.rows
+    with pytest.raises(UserError, match=message):
+        run("run", resume=True, **(KINDS["local-gd"] | change))
+    assert before.rows == rows
+    assert before.json("summary.json")["stopped_by"] == "rounds"
+
+
+def test_what_may_change_may_change(run: Callable[..., RunFiles]) -> None:
+    run("run", **KINDS["local-gd"], num_server_rounds=3)
+    free = {"round-timeout": 3.0, "join-timeout": 3.0, "checkpoint-every": 1, "stop-at-certified-angle": 0.5}
+    done = run("run", resume=True, **KINDS["local-gd"], **free)
+    assert len(done.rows) == ROUNDS
+
+
+def test_changed_data_are_refused_by_name(run: Callable[..., RunFiles], data: Path) -> None:
+    run("run", **KINDS["local-gd"])
+    with np.load(data / "client-1.npz") as file:
+        arrays = dict(file)
+    arrays["X"][0, 0] += 1e-9
+    np.savez(data / "client-1.npz", **arrays)
+    load.cache_clear()  # as in a new process
+    with pytest.raises(UserError, match="go on from round 12: client-1 is here with other data than then"):
+        run("run", resume=True, **KINDS["local-gd"])
+
+
+def test_other_clients_are_refused_by_name(run: Callable[..., RunFiles], data: Path) -> None:
+    run("run", **KINDS["local-gd"])
+    (data / "client-2.npz").rename(data / "clinic.npz")
+    with pytest.raises(UserError, match="go on from round 12: client-2 is not here"):
+        run("run", resume=True, **KINDS["local-gd"])
+
+
+def test_lost_rows_are_noticed(run: Callable[..., RunFiles]) -> None:
+    done = run("run", **KINDS["local-gd"])
+    path = done.path / "rounds.jsonl"
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:7]))
+    with pytest.raises(UserError, match=r"rounds\.jsonl has lost rows: its checkpoint follows on round 11"):
+        run("run", resume=True, **KINDS["local-gd"])
+
+
+def test_there_must_be_a_run(run: Callable[..., RunFiles], tmp_path: Path) -> None:
+    with pytest.raises(
+        UserError, match="holds no checkpoint to go on from: it has not begun its first round"
+    ):
+        run("run", resume=True, **KINDS["local-gd"])
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_full_disk_does_not_end_the_run(
+    run: Callable[..., RunFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr("server.checkpoint.log", lambda level, text, *rest: lines.append(text % rest))
+
+    def full(temporary: str, path: Path) -> None:
+        if path.name == "round-00000006":
+            raise OSError(28, "No space left on device")
+        rename(temporary, path)
+
+    rename = os.replace
+    monkeypatch.setattr("server.checkpoint.os.replace", full)
+    done = run("run", **KINDS["local-gd"], checkpoint_every=6)
+    assert len(done.rows) == ROUNDS
+    assert lines == ["round 6: cannot write a checkpoint: No space left on device"]
+    assert {path.name for path in (done.path / "checkpoint").iterdir()} == {
+        "round-00000000",
+        "round-00000012",
+    }
+
+
+def test_the_time_of_both_runs_counts(run: Callable[..., RunFiles]) -> None:
+    first = run("run", **KINDS["local-gd"]).json("summary.json")["seconds"]
+    path = checkpoint.newest(run("other", **KINDS["local-gd"]).path)
+    assert path.seconds > 0
+    assert run("run", resume=True, **KINDS["local-gd"]).json("summary.json")["seconds"] > first / 2
+
+
+def test_flowers_own_strategies_write_none(run: Callable[..., RunFiles]) -> None:
+    done = run("run", strategy="flower:FedAvg", local_steps=3, num_server_rounds=2)
+    assert not (done.path / "checkpoint").exists()
+    assert json.loads((done.path / "summary.json").read_text())["stopped_by"] == "rounds"
