@@ -56,13 +56,14 @@ class EchoServer:
         while len(self._open) < self._clients:
             self._open.append(self._outboxes.get(timeout=60))
 
-    def round(self, frame: bytes) -> None:
-        """Send the frame to all and receive it from all."""
-        for outbox in self._open:
-            outbox.put(frame)
-        for _ in self._open:
-            if (size := self._inbox.get(timeout=60)) != len(frame):
-                raise AssertionError(f"{len(frame)} bytes went out, {size} came back")
+    def rounds(self, frame: bytes, count: int) -> None:
+        """Send the frame to all and receive it from all, so many times."""
+        for _ in range(count):
+            for outbox in self._open:
+                outbox.put(frame)
+            for _ in self._open:
+                if (size := self._inbox.get(timeout=60)) != len(frame):
+                    raise AssertionError(f"{len(frame)} bytes went out, {size} came back")
 
     def _serve(self, frames: Iterator[bytes], context: Any) -> Iterator[bytes]:
         outbox: SimpleQueue[bytes | None] = SimpleQueue()

@@ -24,7 +24,7 @@ def rows(quick: bool) -> Iterator[Row]:
     rounds = 2 if quick else 5
     with tempfile.TemporaryDirectory() as directory:
         federations = [in_process(Path(directory) / str(k), **size) for k, size in enumerate(sizes)]
-        actions = [lambda run=run: run(rounds) for run in federations]  # type: ignore[misc]
+        actions = [lambda run=run: run(rounds) for run in federations]
         once, *doubled = in_turns(*actions, repeats=3 if quick else 7)
     told = ", ".join(f"{NAMES[name]} = {size}" for name, size in base.items())
     for name, taken in zip(base, doubled, strict=True):

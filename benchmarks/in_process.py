@@ -22,7 +22,7 @@ idle = ClientApp()
 def train(message: Message, context: Context) -> Message:
     """Send the model back as it came."""
     content = {"arrays": message.content["arrays"], "metrics": MetricRecord({"num-examples": 1})}
-    return Message(RecordDict(content), reply_to=message)  # type: ignore[arg-type]
+    return Message(RecordDict(content), reply_to=message)
 
 
 @idle.evaluate()

@@ -51,7 +51,7 @@ def against_echo(dimension: int, rounds: int, repeats: int) -> Row:
         frame = bytes(max(costs.sent, costs.received) // CLIENTS)
         taken, bare = in_turns(
             lambda: ours(rounds),
-            lambda: [echo.round(frame) for _ in range(rounds)],
+            lambda: echo.rounds(frame, rounds),
             repeats=repeats,
         )
         grid.close()

@@ -146,7 +146,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         done = 0
         if since is not None:
             done, self._state = since
-            result.arrays = arrays = ArrayRecord({"weights": Array(self.weights(self._now))})
+            result.arrays = arrays = ArrayRecord({"weights": pack_array(self.weights(self._now))})
         self._evaluate_here(done, result, evaluate_fn)
         for number in range(done + 1, num_rounds + 1):
             began = time.perf_counter()
