@@ -280,7 +280,7 @@ def test_nobody_comes_in_while_certificates_cannot_be_checked(authority: pki.Aut
 def test_doing_without_tls_has_to_be_said_and_beyond_this_machine_twice(
     processes: Processes, data: Path, tmp_path: Path
 ) -> None:
-    settings, join = config(tmp_path, 1), ("join", "10.255.255.1:9", "--data", data)
+    settings, join = config(tmp_path, 1), ("join", "0.0.0.0:9", "--data", data)
     either = "say either --tls DIR (certificates) or --insecure (no encryption: for trying out)"
     beyond = (
         "--insecure is for localhost and 127.0.0.1, not for {}: use --tls DIR (localgd pki makes one), or "
@@ -290,7 +290,7 @@ def test_doing_without_tls_has_to_be_said_and_beyond_this_machine_twice(
         ("serve", settings): either,
         join: either,
         ("serve", settings, "--insecure", "--address", "0.0.0.0:0"): beyond.format("0.0.0.0:0"),
-        (*join, "--insecure"): beyond.format("10.255.255.1:9"),
+        (*join, "--insecure"): beyond.format("0.0.0.0:9"),
         (*join, "--insecure-network", "--tls", tmp_path): (
             "--insecure-network goes with --insecure only, not with --tls"
         ),
@@ -299,4 +299,4 @@ def test_doing_without_tls_has_to_be_said_and_beyond_this_machine_twice(
     started = {processes.localgd(*arguments): text for arguments, text in attempts.items()}
     for process, text in started.items():
         assert refused(process.wait()) == text
-    _check_security(None, True, True, "10.255.255.1:9")
+    _check_security(None, True, True, "0.0.0.0:9")
