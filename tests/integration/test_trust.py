@@ -12,7 +12,7 @@ import pytest
 
 from common import stream as words
 from localgd import pki
-from localgd.cli import _check_security
+from localgd.cli.federation import _check_security
 from localgd.tls import client_tls
 from server.grids.stream import StreamGrid
 from tests.processes import Finished, Process, Processes, free_port

@@ -1,0 +1,70 @@
+"""Federations in this process: run and compare."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from common import config as configuration
+from common.config import Config
+from localgd.cli.options import (
+    ConfigFile,
+    Out,
+    Overrides,
+    Resume,
+    log_plainly,
+    stop_on_sigterm,
+    with_out,
+    with_resume,
+)
+
+
+def run(config_file: ConfigFile, override: Overrides = None, out: Out = None, resume: Resume = None) -> None:
+    """Run a whole federation in this process."""
+    values = configuration.read(config_file, override or ())
+    config = Config.of(with_resume(with_out(values, out), out, resume))
+    log_plainly()
+    stop_on_sigterm()
+    from localgd.federations import run_in_process
+
+    run_in_process(config)
+
+
+def compare(
+    config_file: ConfigFile,
+    strategies: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B",
+            help="Strategies; modified-local-gd/projection names a solver too. If not given: local-gd, "
+            "modified-local-gd/projection and cutting-plane.",
+        ),
+    ] = None,
+    solvers: Annotated[
+        str,
+        typer.Option(metavar="A,B", help="Solvers, for the strategies that name none."),
+    ] = "",
+    local_steps: Annotated[str, typer.Option(metavar="K,K", help="Numbers of local steps.")] = "",
+    seeds: Annotated[str, typer.Option(metavar="S,S", help="Seeds of the split and the shards.")] = "",
+    stop: Annotated[
+        float | None,
+        typer.Option(
+            metavar="DEG",
+            help="Stop a run when it is certified to be this near the centralized model; 0 for never. "
+            "The configuration's stop-at-certified-angle, else 0.1, if not given.",
+        ),
+    ] = None,
+    override: Overrides = None,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new directory; runs/<time>-compare if not given.")
+    ] = None,
+) -> None:
+    """Run strategies side by side in this process, in every combination, and show and write a table."""
+    values = with_out(configuration.read(config_file, override or ()), out)
+    from rich.console import Console
+
+    from localgd.compare import STRATEGIES, plan
+    from localgd.compare import compare as compare_runs
+
+    chosen = STRATEGIES if strategies is None else strategies
+    compare_runs(plan(values, chosen, solvers, local_steps, seeds, stop), Console())
