@@ -105,42 +105,76 @@ class Config:
     """Everything that decides a run; keys are written with dashes in files and on the command line.
 
     Built by `Config.of`, which refuses unknown keys and bad values by name.  An empty text
-    means *not given*; ``solver = "auto"`` is replaced by the strategy's default.
+    means *not given*; ``solver = "auto"`` is replaced by the strategy's default.  The line under a key says
+    what it is, for readers and for the table of keys in the documentation.
     """
 
     strategy: str = key("modified-local-gd", Rule(", ".join(SOLVERS), _strategy))
+    """Which algorithm chooses the centres and combines the clients' solutions."""
     strategy_options: str = key("", TEXT)
+    """Options of Flower's own strategies, as in eta=0.1, beta_1=0.9."""
     loss: str = key("logistic", one_of(*LOSSES))
+    """What is minimised: two classes, several (softmax) or numbers to predict (squared)."""
     solver: str = key("auto", one_of("auto", "gradient", "proximal", "projection"))
+    """What a client does with a centre; auto is the strategy's first."""
     engine: str = key("auto", one_of("auto", "numpy", "torch"))
+    """What the local solves run on; auto is numpy, and torch where the device is cuda."""
     device: str = key("cpu", one_of("cpu", "cuda"))
+    """Where the torch engine computes."""
     num_server_rounds: int = key(100, integer(1))
+    """How many rounds at most."""
     local_steps: int = key(100, integer(1))
+    """K, the gradient steps of a local solve; exactly so many are taken."""
     learning_rate: str | float = key("auto", number("a number > 0", lambda x: x > 0, "auto", "1/beta"))
+    """The step size η; auto is 1/(βK) for gradient and 1/(β+λ) for proximal."""
     regularization: float = key(1e-4, number("a number > 0 and <= 1", lambda x: 0 < x <= 1))
+    """λ/β of the proximal solver."""
     batch_size: int = key(0, integer(0))
+    """Examples that a gradient step sees (Local-SGD); 0 for all."""
     dataset: str = key("tissue", TEXT)
+    """A named data set, or file for the clients' own."""
     data_dir: str = key("", TEXT)
+    """With dataset = file in one process: a directory with one file for each client."""
     clients: int = key(6, integer(1))
+    """How many clients there are."""
     partition: str = key("dirichlet", one_of("iid", "dirichlet", "label"))
+    """How a named data set is dealt out."""
     alpha: float = key(0.3, number("a number > 0", lambda x: x > 0))
+    """Concentration of the Dirichlet partition; small is heterogeneous."""
     seed: int = key(0, integer(0))
+    """Of the split, the shards and the mini-batches."""
     min_shard: int = key(4, integer(1))
+    """The fewest rows that a client is dealt."""
     test_fraction: float = key(0.2, number("a number >= 0 and < 1", lambda x: 0 <= x < 1))
+    """The share of a named data set that is held out for testing."""
     test: str = key("", TEXT)
+    """A data file to test on, instead of rows held out of a named data set."""
     init: str = key("", TEXT)
+    """A model file to start from, or an .npz with weights; from zero if not given."""
     intercept: bool = key(True, BOOLEAN)
+    """Whether the model has an intercept."""
     scale: str = key("standard", one_of("none", "max-norm", "standard"))
+    """How rows are scaled: by pooled column statistics, by the largest norm, or not."""
     cuts: int = key(4, integer(1))
+    """Into how many parts a cutting-plane reply is dealt at most; more parts, fewer rounds."""
     min_active: int = key(1, integer(1))
+    """The fewest examples that a projection's reply may be made of."""
     reference: str = key("auto", TEXT)
+    """The centralized model to compare with: auto (where all data are here), none, or a model file."""
     stop_at_certified_angle: float = key(0.0, number("degrees >= 0 and < 90", lambda x: 0 <= x < 90))
+    """Degrees at which a run stops; 0 runs all rounds."""
     round_timeout: float = key(600.0, number("seconds > 0", lambda x: x > 0))
+    """Seconds that a round waits for its clients."""
     checkpoint_every: int = key(10, integer(0))
+    """Rounds between two checkpoints; 0 for only the last."""
     out: str = key("", TEXT)
+    """The run directory; runs/<time>-<strategy> if not given."""
     resume: str = key("", TEXT)
+    """A run directory to go on with, from its newest checkpoint."""
     min_clients: int = key(2, integer(1))
+    """The fewest clients to start with once join-timeout is over."""
     join_timeout: float = key(300.0, number("seconds > 0", lambda x: x > 0))
+    """Seconds that the server waits for its clients."""
 
     @classmethod
     def of(cls, values: Mapping[str, Value]) -> "Config":
