@@ -19,7 +19,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run simulate compose-data test test-compose bench wheels-aarch64 lint types format clean
+.PHONY: help install run simulate compose-data test test-compose faults bench wheels-aarch64 lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -55,6 +55,9 @@ test: lint types $(RAY) ## lint, types, rules of dependence and all tests with c
 
 test-compose: $(STAMP) ## the same in containers, if there is a Docker engine or one may be started (root, LOCALGD_START_DOCKER=1)
 	LOCALGD_TEST_COMPOSE=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 tests/compose $(ARGS)
+
+faults: $(STAMP) ## kill, fuzz and soak far longer than the tests do, half an hour (ARGS='-k servers', LOCALGD_SOAK_ROUNDS=1000)
+	LOCALGD_FAULTS=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 -s -v tests/faults $(ARGS)
 
 bench: $(STAMP) ## every figure of benchmarks/results.md, measured here and now (ARGS='--quick')
 	$(BIN)/python -m benchmarks $(ARGS)

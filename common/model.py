@@ -1,7 +1,5 @@
 """The model file: what a run leaves behind, usable on raw features without any of this software."""
 
-import os
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.files import whole
 from common.scaling import Scaling
 
 Vector = NDArray[np.float64]
@@ -131,17 +130,8 @@ def _rescaled(weights: Vector, parts: dict[str, NDArray[Any]], scaling: Scaling)
 
 def save_arrays(path: Path, **arrays: NDArray[np.generic] | np.generic) -> None:
     """Write a ``.npz`` file, whole or not at all."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
+    with whole(path) as file:
+        np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
 def _read(path: Path, key: str, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:

@@ -139,8 +139,10 @@ def write_app(directory: Path) -> None:
 
 def _absolute(config: Config) -> Config:
     """Let the files of a configuration be the same from every directory; without `out` choose one here."""
-    paths = {key: str(getattr(config, key)) for key in ("data_dir", "test", "init", "reference", "out")}
-    paths["out"] = paths["out"] or str(fresh(Path("runs"), config.strategy))
+    names = ("data_dir", "test", "init", "reference", "out", "resume")
+    paths = {key: str(getattr(config, key)) for key in names}
+    if not config.resume:
+        paths["out"] = paths["out"] or str(fresh(Path("runs"), config.strategy))
     files = {key: path for key, path in paths.items() if path not in ("", "auto", "none")}
     absolute: dict[str, Any] = {key: str(Path(path).absolute()) for key, path in files.items()}
     return dataclasses.replace(config, **absolute)

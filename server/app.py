@@ -3,7 +3,7 @@
 import logging
 import secrets
 import time
-from logging import INFO
+from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from common import virtual
 from common.config import Config
-from common.errors import LocalGDError, NotSeparable
+from common.errors import LocalGDError, NotSeparable, RunError
 from common.federation import Federation
 from common.flower_options import parse_options
 from common.model import Model
@@ -129,24 +129,24 @@ def main(grid: Grid, context: Context) -> None:
             since=since,
         )
         checkpoints.write()
+        models = _weights(result.arrays), monitor.best[2] if monitor.best else initial
+        classes = federation.preparation.classes
+        directory.write_models(*(Model.of(weights, federation.scaling, classes) for weights in models))
+        directory.write_summary(summary(config, monitor, strategy.stopped_by, began))
     except BaseException as error:
         checkpoints.write()
         stopped_by = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "failed")
         if stopped_by == "interrupted" and not config.built_in:
             log(INFO, "interrupted; --resume %s goes on from round %d", directory.path, checkpoints.number)
-        directory.write_summary(
-            summary(config, monitor, stopped_by, began) | {"error": str(error) or repr(error)}
-        )
+        try:
+            directory.write_summary(
+                summary(config, monitor, stopped_by, began) | {"error": str(error) or repr(error)}
+            )
+        except RunError as unwritten:  # what ended the run is what matters
+            log(WARNING, "%s", unwritten)
         if isinstance(error, LocalGDError):
             raise type(error)(f"{error} (see {directory.path})") from error
         raise
-    best = monitor.best[2] if monitor.best else initial
-    models = [
-        Model.of(w, federation.scaling, federation.preparation.classes)
-        for w in (_weights(result.arrays), best)
-    ]
-    directory.write_models(*models)
-    directory.write_summary(summary(config, monitor, strategy.stopped_by, began))
     last = monitor.rows[-1]
     log(INFO, "after round %d: %s; results in %s", last["round"], conclusion(last), directory.path)
 

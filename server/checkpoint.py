@@ -1,7 +1,5 @@
 """Checkpoints: what a run needs to go on as if nothing had happened, on disk whole or not at all."""
 
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from numpy.typing import NDArray
 from common.config import Config, Value, defaults
 from common.errors import UserError
 from common.federation import Federation
+from common.files import remove_leftovers, sync_names, whole
 from common.geometry import Certificate
 from common.solution import Answer, LocalSolution, Measures, Part
 from server import encoding
@@ -125,6 +124,9 @@ class Checkpoints(Callback):
         self._take(number, state)
         if number:
             self._written = number
+            for path in files(self.folder):  # damaged ones, which are not to count among those that stay
+                if path.name > file_name(number):
+                    path.unlink(missing_ok=True)
         self.write()
 
     def combined(
@@ -154,29 +156,23 @@ class Checkpoints(Callback):
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint, whole or not at all, and remove all but the newest ones up to it."""
-    folder.mkdir(exist_ok=True)
-    path = folder / f"round-{checkpoint.number:08d}"
+    """Write a checkpoint, whole or not at all, and remove all but the newest ones."""
+    if not folder.is_dir():
+        folder.mkdir()
+        sync_names(folder.parent)
+    path = folder / file_name(checkpoint.number)
     content = encoding.dump(checkpoint, CLASSES)
-    handle, temporary = tempfile.mkstemp(dir=folder, prefix=".")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)  # the new name too
-    finally:
-        os.close(directory)
-    older = [p for p in files(folder) if p <= path]
-    for stale in (*older[:-KEPT], *(p for p in files(folder) if p > path), *folder.glob(".*")):
+    with whole(path, mode=0o600) as file:  # what it holds can be single examples
+        file.write(content)
+    for stale in files(folder)[:-KEPT]:
         stale.unlink(missing_ok=True)
+    remove_leftovers(folder)
     return path
+
+
+def file_name(number: int) -> str:
+    """Return what the checkpoint of a round is called."""
+    return f"round-{number:08d}"
 
 
 def files(folder: Path) -> list[Path]:
@@ -224,6 +220,8 @@ def newest(run: Path) -> Checkpoint:
         if not isinstance(checkpoint, Checkpoint):
             raise UserError(f"resume = '{run}': {path.name} is no checkpoint of this version")
         return checkpoint
+    if not run.is_dir():
+        raise UserError(f"resume = '{run}': no such directory")
     why = "; ".join(damaged) or "it has not begun its first round"
     raise UserError(f"resume = '{run}' holds no checkpoint to go on from: {why}")
 

@@ -50,7 +50,13 @@ def load(data: bytes, classes: Iterable[type[Any]]) -> Any:
     end = 8 + int.from_bytes(body[:8])
     try:
         return _decode(json.loads(body[8:end]), {c.__name__: c for c in classes}, memoryview(body)[end:])
-    except (KeyError, TypeError) as error:  # whole, so another version wrote it
+    except (
+        KeyError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:  # whole, so another version wrote it
         raise ValueError(f"it is no checkpoint of this version: {error}") from None
 
 

@@ -1,5 +1,6 @@
 """The run directory: what a run leaves on disk."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ import tomli_w
 from common.config import Config
 from common.errors import RunError, UserError
 from common.federation import Federation
+from common.files import remove_leftovers, whole
 from common.model import Model
 
 
@@ -42,11 +44,13 @@ class RunDirectory:
             self._rounds = open(self.path / "rounds.jsonl", "a", encoding="utf-8")  # noqa: SIM115, open for the whole run
             self._lock()
             self._cut(rows)
+            remove_leftovers(self.path)
             (self.path / "summary.json").unlink(missing_ok=True)
             values = config.values() | {"resume": "", "out": config.resume or config.out}
-            (self.path / "config.toml").write_text(tomli_w.dumps(values), encoding="utf-8")
+            self._write("config.toml", tomli_w.dumps(values))
         except OSError as error:
-            raise UserError(f"cannot write to out = '{self.path}': {error.strerror}") from None
+            key = "resume" if config.resume else "out"
+            raise UserError(f"cannot write to {key} = '{self.path}': {error.strerror}") from None
 
     def _lock(self) -> None:
         """Keep other processes out, for as long as this one lives."""
@@ -125,26 +129,41 @@ class RunDirectory:
             raise RunError(f"cannot write the models to '{self.path}': {error.strerror}") from None
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Write how the run ended, and close the directory."""
+        """Write how the run ended, and close the directory.
+
+        Raises
+        ------
+        RunError
+            When it cannot be written, as on a full disk.
+        """
+        with contextlib.suppress(OSError):  # a row that could not be written cannot be now
+            self._rounds.close()
         self._write_json("summary.json", summary | {"versions": versions()})
-        self._rounds.close()
 
     def _write_json(self, name: str, content: dict[str, Any]) -> None:
-        (self.path / name).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        try:
+            self._write(name, json.dumps(content, indent=2) + "\n")
+        except OSError as error:
+            raise RunError(f"cannot write to '{self.path / name}': {error.strerror}") from None
+
+    def _write(self, name: str, text: str) -> None:
+        with whole(self.path / name) as file:
+            file.write(text.encode())
 
 
 def check_out(config: Config) -> None:
-    """Refuse, before anybody is bothered, a run directory that holds a run or cannot be made."""
-    if config.resume or not config.out:
+    """Refuse, before anybody is bothered, a run directory that cannot be written or holds another run."""
+    if not (config.resume or config.out):
         return
-    path = Path(config.out)
-    if any((path / name).exists() for name in ("checkpoint", "summary.json")) or _size(path / "rounds.jsonl"):
+    key, path = ("resume", Path(config.resume)) if config.resume else ("out", Path(config.out))
+    begun = any((path / "checkpoint").glob("round-*")) or (path / "summary.json").exists()
+    if not config.resume and (begun or _size(path / "rounds.jsonl")):
         raise UserError(f"out = '{path}' already holds a run; choose another directory or remove it")
     existing = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
     if not existing.is_dir():
-        raise UserError(f"cannot write to out = '{path}': Not a directory")
+        raise UserError(f"cannot write to {key} = '{path}': Not a directory")
     if not os.access(existing, os.W_OK):
-        raise UserError(f"cannot write to out = '{path}': Permission denied")
+        raise UserError(f"cannot write to {key} = '{path}': Permission denied")
 
 
 def _size(path: Path) -> int:

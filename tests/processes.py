@@ -37,6 +37,15 @@ class Process:
     def __init__(self, popen: subprocess.Popen[bytes], stdout: Path, stderr: Path) -> None:
         self._popen, self._stdout, self._stderr = popen, stdout, stderr
 
+    @property
+    def pid(self) -> int:
+        """Its process id."""
+        return self._popen.pid
+
+    def running(self) -> bool:
+        """Whether it has not ended yet."""
+        return self._popen.poll() is None
+
     def stdout(self) -> str:
         """What it has written to stdout so far."""
         return self._stdout.read_text(encoding="utf-8")

@@ -6,14 +6,29 @@ import typer
 
 from common import config as configuration
 from common.config import Config
-from localgd.cli.options import ConfigFile, Out, Overrides, Timeout, say, stop_on_sigterm, with_out
+from localgd.cli.options import (
+    ConfigFile,
+    Out,
+    Overrides,
+    Resume,
+    Timeout,
+    say,
+    stop_on_sigterm,
+    with_out,
+    with_resume,
+)
 
 
 def simulate(
-    config_file: ConfigFile, override: Overrides = None, out: Out = None, timeout: Timeout = 3600.0
+    config_file: ConfigFile,
+    override: Overrides = None,
+    out: Out = None,
+    resume: Resume = None,
+    timeout: Timeout = 3600.0,
 ) -> None:
     """Run a federation in Flower's simulation (Ray), one virtual node per client."""
-    config = Config.of(with_out(configuration.read(config_file, override or ()), out))
+    values = configuration.read(config_file, override or ())
+    config = Config.of(with_resume(with_out(values, out), out, resume))
     from localgd.submission import simulate as simulate_federation
 
     stop_on_sigterm()

@@ -72,6 +72,15 @@ class RunFiles:
         return weights(self.model(), self.json("handshake.json")["norm"])
 
 
+def assert_identical(ours: RunFiles, theirs: RunFiles) -> None:
+    """Compare every bit of the models, and every row but for the clock."""
+    for name in ("model.npz", "best.npz"):
+        mine, other = ours.model(name), theirs.model(name)
+        assert {key: mine[key].tobytes() for key in mine} == {key: other[key].tobytes() for key in other}
+    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.rows] for run in (ours, theirs)]
+    assert rows[0] == rows[1]
+
+
 def scores(model: dict[str, NDArray[Any]], X: Vector) -> Vector:
     """Return the scores of raw features; a positive one is the second class."""
     result: Vector = ((X - model["mean"]) / model["scale"]) @ model["weights"] + model["intercept"]

@@ -1,10 +1,10 @@
 """Checkpoints over an in-process grid: a run that goes on is the run that never stopped."""
 
+import contextlib
 import json
-import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -15,10 +15,11 @@ from client.app import app as client_app
 from client.dataset import load, node_config
 from client.memory import Problems
 from common.errors import RunError, UserError
+from common.files import whole
 from server import checkpoint
 from server.app import app
 from server.grids.in_process import InProcessGrid
-from tests.e2e.data import RunFiles, blobs, write_federation
+from tests.e2e.data import RunFiles, assert_identical, blobs, write_federation
 
 HANDSHAKE = 2
 ROUNDS = 12
@@ -72,15 +73,6 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         return RunFiles(tmp_path / name)
 
     return start
-
-
-def assert_identical(ours: RunFiles, theirs: RunFiles) -> None:
-    """Every bit of the models, and every row but for the clock."""
-    for name in ("model.npz", "best.npz"):
-        mine, other = ours.model(name), theirs.model(name)
-        assert {key: mine[key].tobytes() for key in mine} == {key: other[key].tobytes() for key in other}
-    rows = [[{k: v for k, v in row.items() if k != "seconds"} for row in run.rows] for run in (ours, theirs)]
-    assert rows[0] == rows[1]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -220,11 +212,25 @@ def test_lost_rows_are_noticed(run: Callable[..., RunFiles]) -> None:
 
 
 def test_there_must_be_a_run(run: Callable[..., RunFiles], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="/run': no such directory"):
+        run("run", resume=True, **KINDS["local-gd"])
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "run" / "checkpoint").mkdir(parents=True)
     with pytest.raises(
         UserError, match="holds no checkpoint to go on from: it has not begun its first round"
     ):
         run("run", resume=True, **KINDS["local-gd"])
-    assert not (tmp_path / "run").exists()
+    assert len(run("run", **KINDS["local-gd"]).rows) == ROUNDS, "but the same command starts it anew"
+
+
+def test_a_damaged_checkpoint_does_not_count_among_those_that_stay(run: Callable[..., RunFiles]) -> None:
+    keys = KINDS["cutting-plane"]
+    done = run("run", **keys, num_server_rounds=6, checkpoint_every=4)
+    folder = done.path / "checkpoint"
+    (folder / "round-00000006").write_bytes(b"half")
+    (folder / ".round-00000006.x.tmp").write_bytes(b"of a process that was killed")
+    run("run", resume=True, **keys, num_server_rounds=5)
+    assert [path.name for path in folder.iterdir()] == ["round-00000004", "round-00000005"]
 
 
 def test_a_full_disk_does_not_end_the_run(
@@ -233,13 +239,12 @@ def test_a_full_disk_does_not_end_the_run(
     lines: list[str] = []
     monkeypatch.setattr("server.checkpoint.log", lambda level, text, *rest: lines.append(text % rest))
 
-    def full(temporary: str, path: Path) -> None:
+    def full(path: Path, mode: int) -> contextlib.AbstractContextManager[BinaryIO]:
         if path.name == "round-00000006":
             raise OSError(28, "No space left on device")
-        rename(temporary, path)
+        return whole(path, mode)
 
-    rename = os.replace
-    monkeypatch.setattr("server.checkpoint.os.replace", full)
+    monkeypatch.setattr(checkpoint, "whole", full)
     done = run("run", **KINDS["local-gd"], checkpoint_every=6)
     assert len(done.rows) == ROUNDS
     assert lines == ["round 6: cannot write a checkpoint: No space left on device"]

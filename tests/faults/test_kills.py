@@ -1,0 +1,78 @@
+"""Servers and clients that are killed at random moments: `make faults` kills 50 and 20 of them."""
+
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.e2e.data import RunFiles
+from tests.faults.effort import CLIENTS_KILLED, INTERRUPTED, SERVERS_KILLED
+from tests.faults.federations import KINDS, Federation
+from tests.faults.kills import Moment, kill_client, kill_in_process, kill_on_stream
+from tests.processes import Processes
+
+pytestmark = pytest.mark.xdist_group("kills")
+
+CLIENTS, ROUNDS = 2, 40
+
+Whole = Callable[[str], RunFiles]
+
+
+@pytest.fixture(scope="module")
+def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]:
+    with Processes(tmp_path_factory.mktemp("kills")) as processes:
+        yield Federation.make(processes, CLIENTS)
+
+
+@pytest.fixture(scope="module")
+def whole(federation: Federation) -> Whole:
+    """A run that nobody has killed, of each kind."""
+    runs: dict[str, RunFiles] = {}
+
+    def run(kind: str) -> RunFiles:
+        if kind not in runs:
+            out = federation.data / kind
+            done = federation.run(keys(kind), "--out", out).wait()
+            assert done.code == 0, done
+            runs[kind] = RunFiles(out)
+        return runs[kind]
+
+    return run
+
+
+def keys(kind: str) -> dict:
+    return {**KINDS[kind], "num-server-rounds": ROUNDS}
+
+
+@pytest.mark.parametrize("number", range(SERVERS_KILLED))
+def test_a_killed_server_goes_on_to_the_same_bits(
+    number: int, federation: Federation, whole: Whole, tmp_path: Path
+) -> None:
+    """No file is damaged, no round lost that a checkpoint was due for; clients of a served run stay."""
+    kind, way = list(KINDS)[number % len(KINDS)], (kill_in_process, kill_on_stream)[number % 2]
+    when = Moment.draw(np.random.default_rng(number), ROUNDS)
+    killed = way(federation, keys(kind), tmp_path / "run", whole(kind), when)
+    print(f"{way.__name__}, {kind}, {when}: {killed}")
+
+
+@pytest.mark.parametrize("number", range(INTERRUPTED))
+def test_an_interrupted_server_loses_no_round(
+    number: int, federation: Federation, whole: Whole, tmp_path: Path
+) -> None:
+    how = (signal.SIGINT, signal.SIGTERM)[number % 2]
+    kind, way = list(KINDS)[number % len(KINDS)], (kill_on_stream, kill_in_process)[number % 2]
+    when = Moment.draw(np.random.default_rng(2000 + number), ROUNDS, how)
+    killed = way(federation, keys(kind), tmp_path / "run", whole(kind), when)
+    print(f"{way.__name__}, {kind}, {when}: {killed}")
+
+
+@pytest.mark.parametrize("number", range(CLIENTS_KILLED))
+def test_a_killed_client_that_starts_again_changes_no_bit(
+    number: int, federation: Federation, whole: Whole, tmp_path: Path
+) -> None:
+    kind = list(KINDS)[number % len(KINDS)]
+    when = Moment.draw(np.random.default_rng(1000 + number), ROUNDS)
+    rows = kill_client(federation, keys(kind), tmp_path / "run", whole(kind), when, k=number % CLIENTS)
+    print(f"client-{number % CLIENTS}, {kind}, {when}: after {rows} rows")
