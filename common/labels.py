@@ -36,6 +36,12 @@ def signed(rows: Features, y: NDArray[np.str_], classes: tuple[str, ...]) -> Fea
     return rows * signs(y, classes)[:, None]
 
 
+def r_squared(predicted: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """Return the share of the variance of the values (n,) that the predictions explain."""
+    spread = float(np.sum((values - values.mean()) ** 2))
+    return 1 - float(np.sum((predicted - values) ** 2)) / spread if spread > 0 else math.nan
+
+
 def targets(y: NDArray[np.str_], where: str = "") -> NDArray[np.float64]:
     """Return the real values that the labels are, shape (n,).
 

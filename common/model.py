@@ -1,5 +1,6 @@
 """The model file: what a run leaves behind, usable on raw features without any of this software."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from common.datafiles.checks import column_fingerprint, some
 from common.errors import UserError
 from common.files import whole
 from common.scaling import Scaling
@@ -20,7 +22,8 @@ class Model:
 
     ``score(x) = weights · (x − mean)/scale + intercept``.  With weights (d,) and two classes a positive score
     is the second class; with a row of weights for each class, (C, d), the class is that of the largest score;
-    without classes the score is the prediction.
+    without classes the score is the prediction.  ``columns`` is the fingerprint of the feature names, and
+    ``"none"`` where the training data have none.
     """
 
     weights: Vector
@@ -28,15 +31,23 @@ class Model:
     classes: tuple[str, ...]
     mean: Vector
     scale: Vector
+    columns: str = "none"
 
     @classmethod
-    def of(cls, weights: Vector, scaling: Scaling, classes: tuple[str, ...]) -> "Model":
+    def of(
+        cls, weights: Vector, scaling: Scaling, classes: tuple[str, ...], columns: str = "none"
+    ) -> "Model":
         """Build the model of the federation's weights, (dimension,) or (C, dimension)."""
         features, constant = len(scaling.mean), np.zeros(weights.shape[:-1])
         if scaling.intercept:
             constant = weights[..., -1] / scaling.norm
         return cls(
-            weights[..., :features], np.asarray(constant), classes, scaling.mean, scaling.scale * scaling.norm
+            weights[..., :features],
+            np.asarray(constant),
+            classes,
+            scaling.mean,
+            scaling.scale * scaling.norm,
+            columns,
         )
 
     def scores(self, X: NDArray[np.float64]) -> Vector:
@@ -46,12 +57,32 @@ class Model:
 
     def predict(self, X: NDArray[np.float64]) -> NDArray[np.str_] | Vector:
         """Return the class name, or without classes the number, of each row of raw features (n, d)."""
-        scores = self.scores(X)
+        return self.named(self.scores(X))
+
+    def named(self, scores: Vector) -> NDArray[np.str_] | Vector:
+        """Return what scores (n,) or (n, C) say: class names, or without classes the numbers themselves."""
         if not self.classes:
             return scores
-        chosen = scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(np.intp)
-        named: NDArray[np.str_] = np.array(self.classes)[chosen]
+        named: NDArray[np.str_] = np.array(self.classes)[self.chosen(scores)]
         return named
+
+    def chosen(self, scores: Vector) -> NDArray[np.intp]:
+        """Return the number of the class that each row's scores say, (n,)."""
+        return scores.argmax(axis=1) if scores.ndim == 2 else (scores > 0).astype(np.intp)
+
+    def to_sklearn(self) -> Any:
+        """Return the model as a fitted scikit-learn estimator: `FederatedClassifier` or `FederatedRegressor`.
+
+        Raises
+        ------
+        UserError
+            When scikit-learn is not installed.
+        """
+        try:
+            from common.estimators import FederatedClassifier, FederatedRegressor
+        except ImportError:
+            raise UserError("to_sklearn needs scikit-learn: pip install scikit-learn") from None
+        return FederatedClassifier(self) if self.classes else FederatedRegressor(self)
 
     def save(self, path: Path) -> None:
         """Write the file, whole or not at all."""
@@ -62,6 +93,7 @@ class Model:
             classes=np.array(self.classes, np.str_),
             mean=self.mean,
             scale=self.scale,
+            columns=np.str_(self.columns),
         )
 
     @classmethod
@@ -75,7 +107,29 @@ class Model:
         """
         parts = _read(path, "model", ("weights", "intercept", "classes", "mean", "scale"))
         classes = tuple(map(str, parts["classes"]))
-        return cls(parts["weights"], parts["intercept"], classes, parts["mean"], parts["scale"])
+        columns = str(parts.get("columns", "none"))  # older files say nothing of them
+        model = cls(parts["weights"], parts["intercept"], classes, parts["mean"], parts["scale"], columns)
+        model._check(path)
+        return model
+
+    def _check(self, path: Path) -> None:
+        """Refuse parts that do not fit together, or are not finite numbers."""
+        d, rows = self.mean.shape, self.weights.shape[:-1]
+        numbers = (self.weights, self.intercept, self.mean, self.scale)
+        if not all(part.dtype.kind == "f" and np.isfinite(part).all() for part in numbers):
+            raise UserError(f"model = '{path}': weights, intercept, mean and scale must be finite numbers")
+        fits = len(d) == 1 and self.weights.shape == (*rows, *d) and self.scale.shape == d
+        known = len(self.classes) == rows[0] if rows else len(self.classes) in (0, 2)
+        if not (fits and len(rows) < 2 and known and self.intercept.shape == rows):
+            raise UserError(f"model = '{path}': its parts do not fit together; it is not a file of localgd's")
+
+    def unlike(self, features: int, columns: Sequence[str] | None) -> str:
+        """Say how the columns of some data differ from those that the model was trained on, if they do."""
+        if features != len(self.mean):
+            return f"{features} feature columns, and the model takes {len(self.mean)}"
+        if columns is not None and "none" != self.columns != column_fingerprint(columns):
+            return f"feature columns with other names, or in another order, than the model's: {some(columns)}"
+        return ""
 
 
 def read_weights(path: Path, key: str, scaling: Scaling, classes: tuple[str, ...] = ()) -> Vector:

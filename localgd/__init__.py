@@ -1,10 +1,12 @@
-"""localgd as a library: the strategies, the handshake and the in-process grid."""
+"""localgd as a library: the strategies, the handshake, the in-process grid, and trained models."""
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from common.model import Model
     from common.solution import SolverSettings
+    from localgd.prediction import load_model
     from server.grids.in_process import InProcessGrid
     from server.handshake import handshake
     from strategies import (
@@ -25,14 +27,18 @@ __all__ = [
     "InProcessGrid",
     "LocalGD",
     "LocalSolveStrategy",
+    "Model",
     "ModifiedLocalGD",
     "SolverSettings",
     "handshake",
+    "load_model",
 ]
 
 _HOMES = {
     "InProcessGrid": "server.grids.in_process",
+    "Model": "common.model",
     "SolverSettings": "common.solution",
+    "load_model": "localgd.prediction",
     "handshake": "server.handshake",
 }
 

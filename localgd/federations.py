@@ -18,13 +18,23 @@ from server.grids.stream import StreamGrid
 
 def run_in_process(config: Config) -> None:
     """Run the ServerApp and one ClientApp per virtual client in this process."""
+    server_app(in_process_grid(config), server_context(config))
+
+
+def in_process_grid(config: Config) -> InProcessGrid:
+    """Return a grid with one ClientApp per virtual client in this process.
+
+    Raises
+    ------
+    UserError
+        When the engine or the data cannot be had.
+    """
     # A mistake in the engine or the data set shows here, as no client's in particular.
     to_engine(np.zeros(0), config.engine, config.device)
     virtual.shard(config, 0)
     names = virtual.names(config)
     nodes: list[UserConfig] = [{"partition-id": k, "num-partitions": len(names)} for k in range(len(names))]
-    grid = InProcessGrid(client_app, nodes, config.values(), names)
-    server_app(grid, server_context(config))
+    return InProcessGrid(client_app, nodes, config.values(), names)
 
 
 def serve(config: Config, address: str, tls: Path | None) -> None:

@@ -131,7 +131,9 @@ def main(grid: Grid, context: Context) -> None:
         checkpoints.write()
         models = _weights(result.arrays), monitor.best[2] if monitor.best else initial
         classes = federation.preparation.classes
-        directory.write_models(*(Model.of(weights, federation.scaling, classes) for weights in models))
+        directory.write_models(
+            *(Model.of(weights, federation.scaling, classes, federation.columns) for weights in models)
+        )
         directory.write_summary(summary(config, monitor, strategy.stopped_by, began))
     except BaseException as error:
         checkpoints.write()

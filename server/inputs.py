@@ -1,6 +1,5 @@
 """What a run needs besides its clients' work: the clients themselves, test rows, a start and a reference."""
 
-import math
 import time
 from collections.abc import Callable
 from functools import partial
@@ -18,12 +17,13 @@ from common import virtual
 from common.config import Config
 from common.errors import RunError, UserError
 from common.federation import Federation
-from common.labels import encoded, targets
+from common.labels import encoded, r_squared, targets
 from common.model import read_weights
 from common.reference import Reference
 from common.sparse import Features, dense, is_sparse
 
 Vector = NDArray[np.float64]
+Parts = list[tuple[NDArray[np.float64], NDArray[Any]]]
 
 
 def wait_for_nodes(grid: Grid, wanted: int, config: Config) -> list[int]:
@@ -96,7 +96,8 @@ def held_out_score(config: Config, federation: Federation) -> Callable[[Vector],
         raise UserError(f"{where}: the held-out columns have other names or another order than the clients'")
     rows = federation.scaling.rows(test.X)
     if federation.loss.labels == "numbers":
-        return partial(r_squared, rows, targets(test.y, f"{where}: "))
+        values = targets(test.y, f"{where}: ")
+        return lambda weights: r_squared(rows @ weights, values)
     if strangers := set(test.y.tolist()) - set(classes):
         raise UserError(
             f"{where}: the held-out label '{min(strangers)}' is none of the clients' ({', '.join(classes)})"
@@ -113,12 +114,6 @@ def share_right(rows: Features, labels: NDArray[np.intp], weights: Vector) -> fl
     return float(np.mean(np.sum(scores >= own, axis=1) == 1))
 
 
-def r_squared(rows: Features, values: Vector, weights: Vector) -> float:
-    """Return the share of the variance of the values that a model explains."""
-    spread = float(np.sum((values - values.mean()) ** 2))
-    return 1 - float(np.sum((rows @ weights - values) ** 2)) / spread if spread > 0 else math.nan
-
-
 def initial_weights(config: Config, federation: Federation) -> Vector:
     """Return the model to start from: zero, or the file ``init``."""
     if config.init:
@@ -133,8 +128,7 @@ def find_reference(config: Config, federation: Federation, all_here: bool) -> Re
         return Reference(weights, margin=float("nan"), bound=float("nan"), error_deg=0.0)
     if config.reference == "none" or not all_here:
         return None
-    classes = len(federation.preparation.classes)
-    found = references.centralized(federation.preparation.loss, all_parts(config, federation), classes)
+    found = reference_of(federation, all_parts(config, federation))
     if found is None or not found.separable:
         log(INFO, "the pooled data are not linearly separable: there is no max-margin model to compare with")
     if found is not None and not found.separable:
@@ -142,12 +136,17 @@ def find_reference(config: Config, federation: Federation, all_here: bool) -> Re
     return found
 
 
+def reference_of(federation: Federation, parts: Parts) -> Reference | None:
+    """Return the centralized model of all clients' prepared data, or None where there is none."""
+    return references.centralized(federation.preparation.loss, parts, len(federation.preparation.classes))
+
+
 def _read(path: str, key: str, federation: Federation) -> Vector:
     classes = federation.preparation.classes if federation.loss.labels == "many" else ()
     return read_weights(Path(path), key, federation.scaling, classes)
 
 
-def all_parts(config: Config, federation: Federation) -> list[tuple[NDArray[np.float64], NDArray[Any]]]:
+def all_parts(config: Config, federation: Federation) -> Parts:
     """Return the rows and the numbered labels, or targets, of all clients, in the order of their names."""
     names, classes = virtual.names(config), federation.preparation.classes
     parts = []

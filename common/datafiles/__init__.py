@@ -16,7 +16,7 @@ from common.errors import UserError
 from common.sparse import is_sparse
 
 
-def read(path: Path, label: str = "label") -> Dataset:
+def read(path: Path, label: str = "label", labelled: bool = True) -> Dataset:
     """Read one data file and check all of it.
 
     Parameters
@@ -27,6 +27,8 @@ def read(path: Path, label: str = "label") -> Dataset:
         ``.libsvm``), whose rows stay sparse.
     label
         The name of the label column, for the files that have one.
+    labelled
+        Whether the file must have labels; one that needs none and has none gets empty ones.
 
     Raises
     ------
@@ -39,7 +41,7 @@ def read(path: Path, label: str = "label") -> Dataset:
         reader = READERS.get(path.suffix.lower())
         if reader is None:
             raise UserError(f"unknown kind of file {path.suffix!r}; allowed: {', '.join(READERS)}")
-        return reader(path, label)
+        return reader(path, label, labelled)
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except OSError as error:
@@ -66,8 +68,8 @@ def write(path: Path, dataset: Dataset) -> None:
         partial.unlink(missing_ok=True)
 
 
-# extension -> reader(path, label); a reader raises UserError without the file's name, `read` adds it
-READERS: dict[str, Callable[[Path, str], Dataset]] = {
+# extension -> reader(path, label, labelled); it raises UserError without the file's name, which `read` adds
+READERS: dict[str, Callable[[Path, str, bool], Dataset]] = {
     ".npz": read_npz,
     ".csv": read_csv,
     ".parquet": read_parquet,

@@ -15,18 +15,26 @@ from common.sparse import Features, is_sparse
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Examples that passed every check: finite features, one non-empty label each."""
+    """Examples that passed every check: finite features, and one label each or none at all."""
 
     X: Features  # (n, d) float64, dense or sparse
-    y: NDArray[np.str_]  # (n,) label names as text
+    y: NDArray[np.str_]  # (n,) label names as text; all empty where the file has no labels
     columns: tuple[str, ...] | None = None  # d feature names, when the file has them
+
+    @property
+    def labelled(self) -> bool:
+        """Tell whether there are labels."""
+        return bool(self.y[0] != "")
 
     @property
     def column_fingerprint(self) -> str:
         """A hash of the feature names in order, or ``"none"``."""
-        if self.columns is None:
-            return "none"
-        return hashlib.sha256("\0".join(self.columns).encode()).hexdigest()[:16]
+        return "none" if self.columns is None else column_fingerprint(self.columns)
+
+
+def column_fingerprint(columns: Sequence[str]) -> str:
+    """Hash feature names in order."""
+    return hashlib.sha256("\0".join(columns).encode()).hexdigest()[:16]
 
 
 def label_text(y: ArrayLike) -> NDArray[np.str_]:
@@ -56,13 +64,16 @@ def row_name(index: int) -> str:
     return f"row {index + 1}"
 
 
-def checked(X: Features, y: NDArray[Any], columns: tuple[str, ...] | None, where: Where) -> Dataset:
-    """Return the data set, or raise a `UserError` that says where something is not as it must be."""
+def checked(X: Features, y: NDArray[Any] | None, columns: tuple[str, ...] | None, where: Where) -> Dataset:
+    """Return the data set, or raise a `UserError` that says where something is not as it must be.
+
+    ``y`` is None where there are no labels.
+    """
     if X.dtype.kind not in "biuf":
         raise UserError(f"X must hold real numbers, not {X.dtype}")
     if X.ndim != 2:
         raise UserError(f"X must be 2-d (examples, features), not of shape {X.shape}")
-    y = _labels(y, where)
+    y = np.full(X.shape[0], "") if y is None else _labels(y, where)
     if X.shape[0] != len(y):
         raise UserError(f"X has {X.shape[0]} rows but y has {len(y)} labels; there must be as many")
     if len(y) == 0:

@@ -13,7 +13,7 @@ from common.datafiles.checks import MISSING, Dataset, checked, clip, is_number, 
 from common.errors import UserError
 
 
-def read_csv(path: Path, label: str) -> Dataset:
+def read_csv(path: Path, label: str, labelled: bool) -> Dataset:
     """Read rows of numbers and a label, under a header that names the columns."""
     features: list[NDArray[np.float64]] = []
     labels: list[str] = []
@@ -27,14 +27,15 @@ def read_csv(path: Path, label: str) -> Dataset:
         filled = filter(None, rows)
         try:
             header = [name.strip() for name in next(filled, [])]
-            at = label_column(header, label)
+            at = label_column(header, label, labelled)
             ends = [rows.line_num]
-            columns = tuple(header[:at] + header[at + 1 :])
+            columns = tuple(name for index, name in enumerate(header) if index != at)
             for index, cells in enumerate(filled):
                 ends.append(rows.line_num)
                 if len(cells) != len(header):
                     raise UserError(f"{where(index)}: {len(cells)} cells, but the header has {len(header)}")
-                labels.append(cells.pop(at))
+                if at is not None:
+                    labels.append(cells.pop(at))
                 try:
                     features.append(np.array(list(map(float, cells))))
                 except ValueError as error:
@@ -43,12 +44,12 @@ def read_csv(path: Path, label: str) -> Dataset:
             raise UserError(f"not UTF-8 text (after line {rows.line_num}); save it as CSV UTF-8") from error
         except csv.Error as error:
             raise UserError(f"not a csv file: {one_line(error)}, in what follows line {ends[-1]}") from error
-    X = np.array(features, dtype=np.float64).reshape(len(labels), len(columns))
-    return checked(X, np.array(labels, dtype=np.str_), columns, where)
+    X = np.array(features, dtype=np.float64).reshape(len(features), len(columns))
+    return checked(X, None if at is None else np.array(labels, dtype=np.str_), columns, where)
 
 
-def label_column(header: Sequence[str], label: str) -> int:
-    """Return the place of the label column in a header of distinct names."""
+def label_column(header: Sequence[str], label: str, labelled: bool) -> int | None:
+    """Return the place of the label column in a header of distinct names; None if it need not be there."""
     if not header:
         raise UserError("the file is empty; a header and at least one row are needed")
     if label not in header:
@@ -56,15 +57,16 @@ def label_column(header: Sequence[str], label: str) -> int:
             raise UserError(f"the header has no commas ({some(header)}); cells must be parted by commas")
         if sum(map(is_number, header)) > len(header) / 2:
             raise UserError(f"no header: the first line must name the columns, but it holds {some(header)}")
-        near = difflib.get_close_matches(label, header, n=1)
-        hint = f"did you mean {near[0]!r}? " if near else ""
-        raise UserError(f"no label column {label!r}; {hint}the columns are {some(header)}")
+        if labelled:
+            near = difflib.get_close_matches(label, header, n=1)
+            hint = f"did you mean {near[0]!r}? " if near else ""
+            raise UserError(f"no label column {label!r}; {hint}the columns are {some(header)}")
     for index, name in enumerate(header):
         if name == "":
             raise UserError(f"column {index + 1} has no name in the header; every column needs one")
         if (first := header.index(name)) < index:
             raise UserError(f"columns {first + 1} and {index + 1} are both named {name!r}; names must differ")
-    return header.index(label)
+    return header.index(label) if label in header else None
 
 
 def _bad_cell(cells: Sequence[str], columns: Sequence[str]) -> str:

@@ -11,11 +11,12 @@ from common.datafiles.checks import Dataset, checked, one_line, row_name, some
 from common.errors import UserError
 
 
-def read_npz(path: Path, label: str) -> Dataset:
+def read_npz(path: Path, label: str, labelled: bool) -> Dataset:
     """Read the arrays ``X``, ``y`` and, where there are any, the names ``columns``."""
     if path.stat().st_size == 0:
         raise UserError("the file is empty")
     arrays: dict[str, NDArray[Any]] = {}
+    needed = "X and y are" if labelled else "X is"
     name = ""
     with path.open("rb") as stream:  # not np.load(path), which leaves a damaged file open
         if stream.read(2) != b"PK" or not zipfile.is_zipfile(stream):
@@ -28,8 +29,8 @@ def read_npz(path: Path, label: str) -> Dataset:
                     array = arrays[name] = np.asarray(archive[name])
                     if array.dtype.kind == "U":  # numpy does not check that it holds text
                         "".join(array.ravel().tolist()).encode()
-                elif name != "columns":
-                    raise UserError(f"no {name} in it (it holds {some(archive.files)}); X and y are needed")
+                elif name == "X" or (name == "y" and labelled):
+                    raise UserError(f"no {name} in it (it holds {some(archive.files)}); {needed} needed")
         except (UserError, OSError):
             raise
         except Exception as error:  # numpy and zipfile raise a dozen kinds, even tokenize.TokenError
@@ -39,4 +40,4 @@ def read_npz(path: Path, label: str) -> Dataset:
             hint = f"save {name}.astype({dtype!r})"
             raise UserError(f"{name} holds Python objects, which are never loaded; {hint}") from error
     columns = tuple(str(name) for name in arrays["columns"].ravel()) if "columns" in arrays else None
-    return checked(arrays["X"], arrays["y"], columns, row_name)
+    return checked(arrays["X"], arrays.get("y"), columns, row_name)

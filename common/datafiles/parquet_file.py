@@ -9,7 +9,7 @@ from common.datafiles.csv_file import label_column
 from common.errors import UserError
 
 
-def read_parquet(path: Path, label: str) -> Dataset:
+def read_parquet(path: Path, label: str, labelled: bool) -> Dataset:
     """Read the columns of a table; all but the label's must be numbers."""
     try:
         from pyarrow import ArrowException, float64, types
@@ -20,14 +20,16 @@ def read_parquet(path: Path, label: str) -> Dataset:
         table = read_table(path)
     except ArrowException as error:
         raise UserError(f"damaged or not a parquet file ({one_line(error)})") from error
-    at = label_column(table.column_names, label)
+    at = label_column(table.column_names, label, labelled)
     names = tuple(name for index, name in enumerate(table.column_names) if index != at)
     for name in names:
         kind = table.schema.field(name).type
         if not (types.is_integer(kind) or types.is_floating(kind) or types.is_boolean(kind)):
             raise UserError(f"column {name!r} holds {kind}, not numbers")
-    y = ["" if value is None else value for value in table.column(at).to_pylist()]
     X = np.empty((table.num_rows, len(names)))
     for index, name in enumerate(names):
         X[:, index] = table.column(name).cast(float64(), safe=False).to_numpy()  # a missing value becomes NaN
-    return checked(X, np.array([str(value) for value in y]), names, row_name)
+    if at is None:
+        return checked(X, None, names, row_name)
+    y = ["" if value is None else str(value) for value in table.column(at).to_pylist()]
+    return checked(X, np.array(y), names, row_name)

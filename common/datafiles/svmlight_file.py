@@ -8,7 +8,7 @@ from common.datafiles.checks import Dataset, checked, one_line, row_name
 from common.errors import UserError
 
 
-def read_svmlight(path: Path, label: str) -> Dataset:
+def read_svmlight(path: Path, label: str, labelled: bool) -> Dataset:
     """Read sparse rows; as many columns as the largest index, which another client's file may exceed."""
     try:
         from scipy.sparse import csr_array

@@ -8,7 +8,7 @@ import click
 import typer
 
 from common.errors import LocalGDError
-from localgd.cli import federation, files, flower, runs
+from localgd.cli import federation, files, flower, models, runs
 from localgd.cli.options import QUIET
 
 INTERRUPTED = 130
@@ -16,6 +16,7 @@ COMMANDS = {
     "In this process": (runs.run, runs.compare),
     "As processes": (files.shard, files.pki, federation.serve, federation.join),
     "On Flower's engines": (flower.simulate, flower.submit),
+    "Models": (models.predict, models.reference),
 }
 """The commands as the help groups them."""
 
