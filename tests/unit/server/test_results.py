@@ -61,7 +61,7 @@ def test_everything_is_written(tmp_path: Path) -> None:
     assert summary == {"rounds": 2, "versions": versions()}
     for name in ("model.npz", "best.npz"):
         with np.load(directory.path / name, allow_pickle=False) as file:
-            assert set(file.files) == {"weights", "intercept", "classes", "mean", "scale"}
+            assert set(file.files) == {"weights", "intercept", "classes", "mean", "scale", "columns"}
             score = (np.array([5.0, 10.0]) - file["mean"]) / file["scale"] @ file["weights"] + file[
                 "intercept"
             ]
