@@ -2,6 +2,8 @@
 
 import itertools
 import secrets
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -28,6 +30,19 @@ class StandaloneGrid(Grid):
     def run(self) -> Run:
         """The run that the messages belong to."""
         return self._run
+
+    @abstractmethod
+    def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
+        """Send the messages and yield the replies in the messages' order, each as soon as it is its turn.
+
+        Replies that are not in after `timeout` seconds are given up and left out. The messages go out when
+        the first reply is asked for. Who takes one reply at a time bounds the memory that they need; one who
+        stops early gives up the rest.
+        """
+
+    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+        """All replies of `exchange` at once."""
+        return list(self.exchange(messages, timeout))
 
     def create_message(
         self,

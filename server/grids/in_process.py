@@ -1,6 +1,6 @@
 """The whole federation in this process: every message is one call of the ClientApp."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from flwr.app import Context, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
@@ -51,9 +51,9 @@ class InProcessGrid(StandaloneGrid):
         """The replies to these messages, each handed out once."""
         return [self._replies.pop(message_id) for message_id in message_ids if message_id in self._replies]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """The replies in the order of the messages. All of them: `timeout` has nothing to wait for here."""
-        return [self._answer(message) for message in messages]
+    def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
+        """Have each message answered when its reply is asked for; `timeout` has nothing to wait for here."""
+        return map(self._answer, messages)
 
     def _answer(self, message: Message) -> Message:
         context = self._contexts.get(message.metadata.dst_node_id)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from logging import INFO, WARNING
 from queue import SimpleQueue
 from types import TracebackType
@@ -205,24 +206,39 @@ class StreamGrid(StandaloneGrid):
         with self._changed:
             return [self._replies.pop(one) for one in message_ids if one in self._replies]
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """The replies in the order of the messages; those not in after `timeout` seconds are given up.
+    def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
+        """The replies in the order of the messages, as they come; those not in after `timeout` are given up.
 
         Raises
         ------
         RunError
             If the grid is closed.
         """
+        deadline = None if timeout is None else time.monotonic() + timeout
         message_ids = self.push_messages(messages)
-        wanted = set(message_ids)
+        try:
+            for message_id in message_ids:
+                left = None if deadline is None else deadline - time.monotonic()
+                with self._changed:
+                    self._changed.wait_for(partial(self._settled, message_id), left)
+                    if self._closed:
+                        raise RunError(self._reason or "the server is closed")
+                    reply = self._replies.pop(message_id, None)
+                if reply is not None:
+                    yield reply
+        finally:
+            self._give_up(set(message_ids))
+
+    def _settled(self, message_id: str) -> bool:
+        return message_id in self._replies or self._closed
+
+    def _give_up(self, message_ids: set[str]) -> None:
         with self._changed:
-            self._changed.wait_for(lambda: wanted <= self._replies.keys() or self._closed, timeout)
-            if self._closed:
-                raise RunError(self._reason or "the server is closed")
             for client in self._clients.values():
-                for message_id in wanted & client.unanswered.keys():
+                for message_id in message_ids & client.unanswered.keys():
                     del client.unanswered[message_id]
-        return self.pull_messages(message_ids)
+            for message_id in message_ids & self._replies.keys():
+                del self._replies[message_id]
 
     def _connected(self) -> list[str]:
         return [client.name for client in self._clients.values() if client.outbox is not None]

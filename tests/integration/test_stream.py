@@ -1,6 +1,5 @@
 """The gRPC stream with real client processes: rounds, refusals, losses, TLS and every kind of end."""
 
-import contextlib
 import os
 import signal
 import socket
@@ -25,6 +24,7 @@ from common import stream as words
 from common.errors import RunError, UserError
 from localgd.pki import write
 from server.grids.stream import StreamGrid
+from tests.proxy import Proxy
 
 ROOT = Path(__file__).parents[2]
 WAIT = 20.0  # seconds that anything here may take; what is expected takes far less
@@ -350,6 +350,26 @@ def test_a_straggler_gets_the_newest_message_next_and_its_late_reply_is_dropped(
     assert [told(reply)["count"] for reply in replies] == [1]
 
 
+def test_replies_come_in_the_order_of_the_messages_without_those_that_are_missing(
+    grid: StreamGrid, launch: Launcher, gate: Gate
+) -> None:
+    for name in ("a", "b", "c"):
+        launch(grid.address, name)
+    grid.wait_for_clients(3, 3, WAIT)
+    first, second, third = grid.get_node_ids()
+    waiting, count = Message(gate.content, first, "query.wait"), RecordDict()
+
+    def to_others() -> list[Message]:
+        return [Message(count, node, "query.count") for node in (third, second)]
+
+    assert [r.metadata.src_node_id for r in grid.exchange([waiting, *to_others()], 1)] == [third, second]
+    gate.go.touch()
+    some = grid.exchange([*to_others(), Message(count, first, "query.count")], WAIT)
+    assert told(next(some))["node-id"] == third
+    some.close()  # type: ignore[attr-defined]
+    assert [told(reply)["count"] for reply in grid.exchange(to_others(), WAIT)] == [3, 3]
+
+
 def test_a_killed_client_that_restarts_gets_its_message_again(
     grid: StreamGrid, launch: Launcher, gate: Gate
 ) -> None:
@@ -392,12 +412,12 @@ def test_a_client_survives_a_lost_server_and_keeps_its_state(launch: Launcher) -
 def test_an_answer_that_was_lost_on_its_way_is_sent_again_not_computed_again(
     launch: Launcher, gate: Gate
 ) -> None:
-    with StreamGrid("127.0.0.1:0", credentials=None) as grid, Relay(grid.port) as relay:
-        launch(relay.address, "a")
+    with StreamGrid("127.0.0.1:0", credentials=None) as grid, Proxy(grid.port) as proxy:
+        launch(proxy.address, "a")
         grid.wait_for_clients(1, 1, WAIT)
         thread, replies = in_background(lambda: ask(grid, "query.wait", gate.content))
         eventually(lambda: gate.times_started() == 1)
-        relay.cut()
+        proxy.cut()
         eventually(lambda: grid.wait_for_clients(1, 0, 0) == [])
         gate.go.touch()
         thread.join(WAIT)
@@ -482,50 +502,3 @@ def test_mutual_tls_takes_the_name_from_the_certificate(launch: Launcher, tmp_pa
         assert f"UserError server {grid.address} not reachable for 1 s" in launch.said("bare")
         assert list(grid.names().values()) == ["clinic-1"]
     assert good.wait(WAIT) == 0
-
-
-class Relay:
-    """A TCP relay whose connections can be cut."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._open: list[socket.socket] = []
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._listener.getsockname()[1]}"
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def __enter__(self) -> "Relay":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-        self.cut()
-
-    def cut(self) -> None:
-        for one in self._open:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        self._open.clear()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                near, _ = self._listener.accept()
-            except OSError:
-                return
-            far = socket.create_connection(("127.0.0.1", self._port))
-            self._open += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
-
-    @staticmethod
-    def _pump(source: socket.socket, sink: socket.socket) -> None:
-        try:
-            while data := source.recv(65536):
-                sink.sendall(data)
-            sink.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
-        finally:
-            source.close()

@@ -64,6 +64,14 @@ def test_every_node_answers_in_order_with_its_own_context(grid: InProcessGrid) -
         assert np.array_equal(reply.content.array_records["weights"].to_numpy_ndarrays()[0], np.arange(5.0))
 
 
+def test_an_exchange_asks_a_node_when_its_reply_is_wanted(grid: InProcessGrid) -> None:
+    messages = to_all(grid)
+    replies = grid.exchange(messages)
+    assert next(replies).metadata.src_node_id == 1
+    assert [message.metadata.message_id != "" for message in messages] == [True, False, False]
+    assert [reply.metadata.src_node_id for reply in replies] == [2, 3]
+
+
 def test_what_the_grid_fills_in_is_there_before_the_client_sees_it(grid: InProcessGrid) -> None:
     told = [reply.content["told"] for reply in grid.send_and_receive(to_all(grid))]
     assert {record["run-id"] for record in told} == {grid.run.run_id}
