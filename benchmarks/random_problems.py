@@ -77,7 +77,8 @@ def run(shards: Sequence[Matrix], rounds: int, cuts: int = 4, groups: int | None
         start = ArrayRecord({"weights": Array(np.zeros(shards[0].shape[1]))})
         began = time.process_time()
         strategy.start(grid, start, rounds, callbacks=[monitor, StopAtCertifiedAngle(monitor, EXACT)])
-        last = monitor.rows[-1]
+        last = monitor.last
+        assert last is not None
         return Outcome(
             last["round"],
             last["certified_angle_deg"],

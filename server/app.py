@@ -149,8 +149,9 @@ def main(grid: Grid, context: Context) -> None:
         if isinstance(error, LocalGDError):
             raise type(error)(f"{error} (see {directory.path})") from error
         raise
-    last = monitor.rows[-1]
-    log(INFO, "after round %d: %s; results in %s", last["round"], conclusion(last), directory.path)
+    assert monitor.last is not None
+    said = conclusion(monitor.last)
+    log(INFO, "after round %d: %s; results in %s", monitor.last["round"], said, directory.path)
 
 
 def log_user_errors_as_lines() -> None:
@@ -222,9 +223,9 @@ def summary(config: Config, monitor: Monitor, stopped_by: str, began: float) -> 
     """Return how the run ended."""
     return {
         "strategy": config.strategy,
-        "rounds": monitor.rows[-1]["round"] if monitor.rows else 0,
+        "rounds": monitor.last["round"] if monitor.last else 0,
         "stopped_by": stopped_by,
-        "final": monitor.rows[-1] if monitor.rows else None,
+        "final": monitor.last,
         "best_round": monitor.best[1]["round"] if monitor.best else None,
         "seconds": time.perf_counter() - began,
     }

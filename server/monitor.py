@@ -74,7 +74,7 @@ class Monitor(Callback):
             max_norm=federation.reach,
         )
         self._blank = self._own = self.certificate
-        self.rows: list[Row] = []
+        self.last: Row | None = None  # not all: a run may have very many rounds
         self.best: tuple[float, Row, Vector] | None = None
         self._previous: Vector | None = None
         self._begun: Row = {}
@@ -102,7 +102,7 @@ class Monitor(Callback):
             "weight_norm": float(np.linalg.norm(weights)),
             **self._begun,
         }
-        self.rows.append(row)
+        self.last = row
         # what a model is kept for: its certificate, or where there can be none its loss
         merit = row["loss"] if not self.loss.has_margin else row["certified_angle_deg"] or 180.0
         if self.best is None or merit <= self.best[0]:
@@ -112,18 +112,17 @@ class Monitor(Callback):
     @property
     def state(self) -> MonitorState:
         """What it remembers."""
-        last = self.rows[-1] if self.rows else None
-        return MonitorState(self.certificate, self._own, self.best, self._begun, last)
+        return MonitorState(self.certificate, self._own, self.best, self._begun, self.last)
 
     def resume(self, state: MonitorState) -> None:
-        """Remember what another monitor did; of its rows, the last one."""
-        self.certificate, self._own, self.best, self._begun = (
+        """Remember what another monitor did."""
+        self.certificate, self._own, self.best, self._begun, self.last = (
             state.certificate,
             state.own,
             state.best,
             state.begun,
+            state.last,
         )
-        self.rows = [state.last] if state.last else []
 
     @property
     def separable(self) -> bool:
@@ -192,7 +191,7 @@ class StopAtCertifiedAngle(Callback):
 
     def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
         """Compare the row that the monitor just wrote."""
-        certified = self.monitor.rows[-1]["certified_angle_deg"] if number else None
+        certified = self.monitor.last["certified_angle_deg"] if number and self.monitor.last else None
         return "certified-angle" if certified is not None and certified <= self.degrees else None
 
 

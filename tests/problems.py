@@ -165,18 +165,14 @@ def run(
 
 
 class Run(NamedTuple):
-    """A whole run: what was agreed on, the centralized model, every round's model, and the monitor."""
+    """A whole run: what was agreed on, the centralized model, each round's model and row, and the monitor."""
 
     federation: Federation
     reference: Reference | None
     trace: "Trace"
     monitor: Monitor
+    rows: list[dict]
     stopped_by: str
-
-    @property
-    def rows(self) -> list[dict]:
-        """The monitor's rows, those of rounds 1, 2 …"""
-        return self.monitor.rows
 
 
 def federate(
@@ -197,11 +193,12 @@ def federate(
     grid = grid_of(directory, shards)
     federation = handshake(grid, grid.get_node_ids(), local, intercept=intercept, scale=scale)
     reference = centralized(loss, parts_of(federation, shards), len(federation.preparation.classes))
-    monitor = Monitor(federation, lambda row: None, reference)
+    rows: list[dict] = []
+    monitor = Monitor(federation, rows.append, reference)
     chosen = strategy(settings=local, federation=federation)
     initial = np.zeros(federation.shape) if start is None else start
     trace = run(chosen, grid, rounds, initial, monitor, *(other(monitor) for other in others))
-    return Run(federation, reference, trace, monitor, chosen.stopped_by)
+    return Run(federation, reference, trace, monitor, rows, chosen.stopped_by)
 
 
 def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin: float = 0.0) -> Answer:

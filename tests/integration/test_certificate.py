@@ -54,7 +54,8 @@ def check(
         assert reference.error_deg < 0.1
     runs = []
     for strategy, solver in pairs:
-        monitor = Monitor(federation, lambda row: None, reference)
+        rows: list[dict] = []
+        monitor = Monitor(federation, rows.append, reference)
         weights = np.full(federation.shape, start)
         if loss == "softmax" and start:
             weights[0] -= 1.0  # a start that is the same for all classes is none
@@ -62,10 +63,10 @@ def check(
         chosen = strategy(settings=local, federation=federation)
         try:
             chosen.start(grid, record(weights), rounds, callbacks=[monitor])
-            assert len(monitor.rows) == rounds
+            assert len(rows) == rounds
         except NotSeparable:
             assert reference is None or not reference.separable
-        for row in monitor.rows:
+        for row in rows:
             what = f"{strategy.__name__} with {solver}, {loss}, round {row['round']}"
             if reference is None or not reference.separable:
                 assert row["certified_angle_deg"] in (180, None), what
@@ -73,7 +74,7 @@ def check(
             assert row["certified_angle_deg"] + reference.error_deg >= row["true_angle_deg"], what
             assert row["margin"] is None or row["margin"] <= reference.bound, what
             assert row["margin_bound"] is None or row["margin_bound"] >= reference.margin, what
-        runs.append(monitor.rows)
+        runs.append(rows)
     return runs
 
 
@@ -154,19 +155,20 @@ def test_data_that_are_not_separable_are_never_certified(tmp_path: Path) -> None
     federation = handshake(grid, grid.get_node_ids(), intercept=False, scale="max-norm")
     assert max_margin(rows_of(federation, shards)) is None
     for strategy, solver in PAIRS:
-        monitor = Monitor(federation, lambda row: None)
+        rows: list[dict] = []
+        monitor = Monitor(federation, rows.append)
         local = SolverSettings(solver=solver, local_steps=50, learning_rate="1/beta")
         strategy(settings=local, federation=federation).start(
             grid, record(np.zeros(3)), 30, callbacks=[monitor]
         )
-        for row in monitor.rows:  # until it is proved there is nothing certified, then nothing to certify
+        for row in rows:  # until it is proved there is nothing certified, then nothing to certify
             assert row["certified_angle_deg"] in (180, None)
             assert row["margin"] is None or row["margin"] <= 0
         assert not monitor.separable
         assert monitor.certificate.bound < 1e-12
-        assert monitor.rows[-1]["certified_angle_deg"] is None
-        assert monitor.rows[-1]["margin_bound"] is None
-        assert monitor.rows[-1]["errors"] > 0
+        assert rows[-1]["certified_angle_deg"] is None
+        assert rows[-1]["margin_bound"] is None
+        assert rows[-1]["errors"] > 0
 
 
 def test_a_client_that_cannot_be_separated_ends_a_run_of_projections(tmp_path: Path) -> None:

@@ -35,17 +35,18 @@ def rows_until_exact(
     reference = max_margin(rows_of(federation, shards))
     assert reference is not None
     assert reference.error_deg < 0.1
-    monitor = Monitor(federation, lambda row: None, reference)
+    rows: list[dict] = []
+    monitor = Monitor(federation, rows.append, reference)
     start = np.zeros(federation.scaling.dimension)
     strategy(SolverSettings(solver="projection", cuts=cuts), federation).start(
         grid, record(start), rounds, callbacks=[monitor, StopAtCertifiedAngle(monitor, stop_at)]
     )
-    for row in monitor.rows:
+    for row in rows:
         what = f"{strategy.__name__}, round {row['round']}"
         assert row["certified_angle_deg"] + reference.error_deg >= row["true_angle_deg"], what
         assert row["margin"] is None or row["margin"] <= reference.bound, what
         assert row["margin_bound"] is None or row["margin_bound"] >= reference.margin, what
-    return monitor.rows
+    return rows
 
 
 BLOCKS = 4

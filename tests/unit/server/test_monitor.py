@@ -53,7 +53,7 @@ def two_rounds(**arguments: Any) -> tuple[Monitor, list[dict[str, Any]]]:
     monitor.combined(2, DIAGONAL, 0.0, answers, COSTS)
     assert len(written) == 1
     monitor.measured(2, DIAGONAL, [evaluated("a", 0.125, 0.6, 0), evaluated("b", 0.0625, 0.9, 0)])
-    assert written == monitor.rows
+    assert written[-1] == monitor.last
     return monitor, written
 
 
