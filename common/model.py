@@ -172,6 +172,11 @@ def read_weights(path: Path, key: str, scaling: Scaling, classes: tuple[str, ...
     return weights
 
 
+def check_weights(path: Path, key: str) -> None:
+    """Raise UserError unless the file that a configuration key names can be read and holds weights."""
+    _read(path, key, ("weights",))
+
+
 def _rescaled(weights: Vector, parts: dict[str, NDArray[Any]], scaling: Scaling) -> Vector:
     """Return a model's weights in the coordinates of a scaling, the intercept's last where there is one."""
     slopes: Vector = weights / parts["scale"]  # of the raw features

@@ -8,7 +8,7 @@ import click
 import typer
 
 from common.errors import LocalGDError
-from localgd.cli import federation, files, flower, models, runs
+from localgd.cli import doctor, federation, files, flower, models, runs
 from localgd.cli.options import QUIET
 
 INTERRUPTED = 130
@@ -17,6 +17,7 @@ COMMANDS = {
     "As processes": (files.shard, files.pki, federation.serve, federation.join),
     "On Flower's engines": (flower.simulate, flower.submit),
     "Models": (models.predict, models.reference),
+    "Installation": (doctor.doctor,),
 }
 """The commands as the help groups them."""
 
