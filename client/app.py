@@ -6,9 +6,9 @@ from collections.abc import Callable
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.dataset import Source, called, describe, load, source
+from client.dataset import Source, called, describe, forget, load, source
 from client.engine import to_engine
-from client.memory import Problems
+from client.memory import Kept, memory_share, problem_bytes
 from client.multiclass import MultiClass
 from client.problem import Problem
 from client.solvers import solve
@@ -31,9 +31,6 @@ from common.scaling import Scaling
 from common.solution import Answer, SolverSettings
 
 app = ClientApp()
-
-PROBLEM_BYTES_KEPT = 2**30
-"""How much stays in memory from one message to the next: a device's problem, or many virtual clients'."""
 
 
 class Unprepared(Exception):
@@ -126,9 +123,10 @@ def find_problem(where: Source, context: Context, settings: SolverSettings) -> P
 
 
 def _make_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
-    data = load(where)
     preparation = _preparation(where, context, settings)
-    return problem_of(data, preparation, settings)
+    problem = problem_of(load(where), preparation, settings)
+    forget(where)  # the problem is made of rows of its own
+    return problem
 
 
 def problem_of(data: Dataset, preparation: Preparation, settings: SolverSettings) -> Problem:
@@ -163,4 +161,4 @@ def _preparation(where: Source, context: Context, settings: SolverSettings) -> P
     )
 
 
-_problems = Problems(PROBLEM_BYTES_KEPT)
+_problems = Kept(memory_share(), problem_bytes)

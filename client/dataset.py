@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from flwr.app import Context, UserConfig
 
+from client.memory import Kept, memory_share
 from common import datafiles, virtual
-from common.config import Config
+from common.config import Config, Value
 from common.datafiles import Dataset
 from common.errors import UserError
 from common.labels import targets
@@ -53,7 +54,8 @@ def source_of(node: UserConfig, run_config: UserConfig | None = None) -> Source:
             str(node.get("name") or Path(path).stem), path, str(node.get("label") or "label"), Config(), -1
         )
     if "partition-id" in node:
-        config = Config.of(run_config or {})
+        run_config = run_config or {}
+        config = _config(tuple(run_config.items()), tuple(map(type, run_config.values())))
         partition = int(node["partition-id"])
         names = virtual.names(config)
         partitions = int(node.get("num-partitions", len(names)))
@@ -68,17 +70,32 @@ def source_of(node: UserConfig, run_config: UserConfig | None = None) -> Source:
     raise UserError("this node has no data: its node config needs 'data' (a file) or 'partition-id'")
 
 
+@lru_cache(maxsize=4)
+def _config(items: tuple[tuple[str, Value], ...], types: tuple[type, ...]) -> Config:
+    """Check a run config once, not for every message; the types tell ``1`` from ``true``."""
+    return Config.of(dict(items))
+
+
 def node_config(path: Path, label: str, name: str | None) -> UserConfig:
     """Return the node config of a device with a data file; its name is the file's unless given."""
     return {"data": str(path), "label": label, "name": name or path.stem}
 
 
-@lru_cache(maxsize=1024)
 def load(source: Source) -> Dataset:
-    """Read and check the data once per process."""
-    if source.path:
-        return datafiles.read(Path(source.path), source.label)
-    return virtual.shard(source.config, source.partition)
+    """Read and check the data: once, until they are not needed any more."""
+    data = _loaded.find(source)
+    if data is None:
+        if source.path:
+            data = datafiles.read(Path(source.path), source.label)
+        else:
+            data = virtual.shard(source.config, source.partition)
+        _loaded.keep(source, data)
+    return data
+
+
+def forget(source: Source) -> None:
+    """Let go of data that `load` has read; it reads them again if it has to."""
+    _loaded.drop(source)
 
 
 def describe(name: str, data: Dataset, salt: str, statistics: bool, loss: str = "logistic") -> Description:
@@ -100,3 +117,12 @@ def describe(name: str, data: Dataset, salt: str, statistics: bool, loss: str = 
         statistics=ColumnStatistics.of(data.X) if statistics else None,
         open=is_sparse(data.X),
     )
+
+
+def _bytes(data: Dataset) -> int:
+    X = data.X
+    held = X.data.nbytes + X.indices.nbytes + X.indptr.nbytes if is_sparse(X) else X.nbytes
+    return int(held + data.y.nbytes)
+
+
+_loaded = Kept(memory_share(), _bytes)

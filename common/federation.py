@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from common.losses import LOSSES, Loss
 from common.messages import Preparation
@@ -36,7 +37,7 @@ class Federation:
     norm: float
     columns: str = "none"
 
-    @property
+    @cached_property
     def names(self) -> dict[int, str]:
         """The clients' names by node id, in the order of the names."""
         return {client.node_id: client.name for client in self.clients}

@@ -1,7 +1,9 @@
 """Virtual clients: the shards that a run deals out itself, and the rows it holds out for testing."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from common import datafiles, datasets
 from common.config import Config
@@ -12,14 +14,15 @@ from common.losses import LOSSES
 
 def count(config: Config) -> int:
     """Return how many virtual clients there are: one per file of ``data-dir``, or the key ``clients``."""
-    return len(_files(config)) if config.dataset == "file" else config.clients
+    return len(_files(config).paths) if config.dataset == "file" else config.clients
 
 
-def names(config: Config) -> list[str]:
-    """Return the names of the virtual clients, in the order of their partitions."""
-    if config.dataset == "file":
-        return [path.stem for path in _files(config)]
-    return [f"client-{k}" for k in range(config.clients)]
+def names(config: Config) -> Sequence[str]:
+    """Return the names of the virtual clients, in the order of their partitions.
+
+    Every message to a virtual client asks for them, so they are the same object each time.
+    """
+    return _files(config).names if config.dataset == "file" else _numbered(config.clients)
 
 
 def shard(config: Config, partition: int) -> Dataset:
@@ -33,7 +36,7 @@ def shard(config: Config, partition: int) -> Dataset:
     if not 0 <= partition < count(config):
         raise UserError(f"there is no partition {partition}: the data are dealt to {count(config)} clients")
     if config.dataset == "file":
-        return datafiles.read(_files(config)[partition])
+        return datafiles.read(_files(config).paths[partition])
     return _dealt(config)[0][partition]
 
 
@@ -62,15 +65,32 @@ def _plain(part: datasets.NamedDataset) -> Dataset:
     return Dataset(part.X, part.y, None)
 
 
-def _files(config: Config) -> list[Path]:
+@lru_cache(maxsize=4)
+def _numbered(clients: int) -> Sequence[str]:
+    return [f"client-{k}" for k in range(clients)]
+
+
+class _Files(NamedTuple):
+    paths: Sequence[Path]
+    names: Sequence[str]
+
+
+def _files(config: Config) -> _Files:
     """List the data files of ``data-dir``, one per client."""
     if not config.data_dir:
         raise UserError(
             "dataset = 'file' needs data-dir: a directory with one <client>.npz or .csv per client"
         )
     directory = Path(config.data_dir)
-    if not directory.is_dir():
-        raise UserError(f"data-dir = '{directory}' is not a directory")
+    try:
+        return _listed(directory, directory.stat().st_mtime_ns)
+    except (FileNotFoundError, NotADirectoryError):
+        raise UserError(f"data-dir = '{directory}' is not a directory") from None
+
+
+@lru_cache(maxsize=4)
+def _listed(directory: Path, changed: int) -> _Files:
+    """List a directory's data files, once for as long as none comes or goes."""
     files = sorted(
         path for path in directory.iterdir() if path.suffix.lower() in datafiles.READERS and path.is_file()
     )
@@ -82,4 +102,4 @@ def _files(config: Config) -> list[Path]:
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
         raise UserError(f"data-dir = '{directory}' has two files for the client '{twice}'")
-    return files
+    return _Files(files, stems)

@@ -148,10 +148,11 @@ def _read(path: str, key: str, federation: Federation) -> Vector:
 
 def all_parts(config: Config, federation: Federation) -> Parts:
     """Return the rows and the numbered labels, or targets, of all clients, in the order of their names."""
-    names, classes = virtual.names(config), federation.preparation.classes
+    partitions = {name: k for k, name in enumerate(virtual.names(config))}
+    classes = federation.preparation.classes
     parts = []
     for client in federation.clients:
-        data = virtual.shard(config, names.index(client.name))
+        data = virtual.shard(config, partitions[client.name])
         labels = encoded(data.y, classes) if classes else targets(data.y)
         parts.append((dense(federation.scaling.rows(data.X)), labels))
     return parts

@@ -5,7 +5,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
 from client import app as module
-from client.memory import Problems
+from client.memory import Kept, problem_bytes
 from common.messages import (
     DESCRIBE,
     EVALUATE,
@@ -198,7 +198,7 @@ def test_a_fresh_process_takes_up_the_preparation_that_its_state_kept(
         np.zeros(3), preparation=PREPARATION.fingerprint, norm=1.5, local_steps=50, learning_rate=1.0
     )
     before = answered(ask(grid, TRAIN, content), 3)
-    monkeypatch.setattr(module, "_problems", Problems(most_bytes=2**30))
+    monkeypatch.setattr(module, "_problems", Kept(2**30, problem_bytes))
     after = answered(ask(grid, TRAIN, content), 3)
     np.testing.assert_array_equal(after.solutions[0].displacement, before.solutions[0].displacement)
     assert after.solutions[0].dual_mass == before.solutions[0].dual_mass
@@ -207,11 +207,11 @@ def test_a_fresh_process_takes_up_the_preparation_that_its_state_kept(
 def test_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     grid = grid_of(tmp_path, [SHARD] * 4)
     count, dimension = np.shape(SHARD[0])
-    kept = Problems(most_bytes=2 * 8 * (count * dimension + count**2))  # room for two
+    kept = Kept(2 * 8 * (count * dimension + count**2), problem_bytes)  # room for two
     monkeypatch.setattr(module, "_problems", kept)
     arrays = ArrayRecord({"weights": Array(np.zeros(2))})
     for _ in range(2):
         content = pack_question(1, arrays, (), SolverSettings())
         replies = grid.send_and_receive([Message(content, node, TRAIN) for node in grid.get_node_ids()])
         assert not any(reply.has_error() for reply in replies)
-        assert len(kept._problems) == 2
+        assert len(kept._values) == 2

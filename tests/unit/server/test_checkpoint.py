@@ -12,8 +12,8 @@ from flwr.app import Context, Message, RecordDict
 
 from client import app as client_module
 from client.app import app as client_app
-from client.dataset import load, node_config
-from client.memory import Problems
+from client.dataset import node_config
+from client.memory import Kept, problem_bytes
 from common.errors import RunError, UserError
 from common.files import whole
 from server import checkpoint
@@ -64,7 +64,7 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
     """Run the ServerApp into a directory, with clients that remember nothing of an earlier run."""
 
     def start(name: str, fails_at: int = 0, error: BaseException | None = None, **keys: Any) -> RunFiles:
-        monkeypatch.setattr(client_module, "_problems", Problems(2**30))
+        monkeypatch.setattr(client_module, "_problems", Kept(2**30, problem_bytes))
         values: dict[str, Any] = {"dataset": "file", "data-dir": str(data), "reference": "none"}
         place = "out" if not keys.pop("resume", False) else "resume"
         values |= {place: str(tmp_path / name), "num-server-rounds": ROUNDS}
@@ -191,7 +191,6 @@ def test_changed_data_are_refused_by_name(run: Callable[..., RunFiles], data: Pa
         arrays = dict(file)
     arrays["X"][0, 0] += 1e-9
     np.savez(data / "client-1.npz", **arrays)
-    load.cache_clear()  # as in a new process
     with pytest.raises(UserError, match="go on from round 12: client-1 is here with other data than then"):
         run("run", resume=True, **KINDS["local-gd"])
 

@@ -10,7 +10,7 @@ from flwr.serverapp.strategy import Strategy
 
 from client import app as client_module
 from client.app import app as client_app
-from client.memory import Problems
+from client.memory import Kept, problem_bytes
 from common.errors import NotSeparable, RunError, UserError
 from common.federation import Federation
 from common.messages import TRAIN
@@ -327,7 +327,7 @@ class Restart(Callback):
         self, number: int, weights: np.ndarray, dual_mass: float, answers: Sequence[Answer], costs: Costs
     ) -> None:
         if number == self.number:
-            client_module._problems = Problems(most_bytes=2**30)
+            client_module._problems = Kept(2**30, problem_bytes)
             for node in self.nodes:
                 self.grid._contexts[node].state = RecordDict()
 
