@@ -231,15 +231,19 @@ def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Value]:
         raise UserError(f"{path} is not a text file in UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise UserError(f"{path} is not valid TOML: {error}") from None
+    _check_flat(values, f"{path}: ")
     for text in overrides:
         name, value = _override(text)
+        _check_flat({name: value}, f"-c {text}: ")
         values[name] = value
+    return values
+
+
+def _check_flat(values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
         if not isinstance(value, str | int | float | bool):
-            raise UserError(
-                f"{path}: '{name}' is a {type(value).__name__}; keys are flat, without tables or lists"
-            )
-    return values
+            kind = {"dict": "table", "list": "list"}.get(type(value).__name__, "date or a time")
+            raise UserError(f"{where}'{name}' is a {kind}; keys are flat, without tables or lists")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -287,7 +291,8 @@ def _checked(name: str, value: Value) -> Value:
     try:
         return rule.parse(value)
     except (ValueError, TypeError, OverflowError):
-        raise UserError(f"{name} = {value!r} is not allowed; allowed: {rule.allowed}") from None
+        told = str(value).lower() if isinstance(value, bool) else repr(value)  # as TOML has it
+        raise UserError(f"{name} = {told} is not allowed; allowed: {rule.allowed}") from None
 
 
 _RULES: dict[str, Rule] = {f.name.replace("_", "-"): f.metadata["rule"] for f in dataclasses.fields(Config)}

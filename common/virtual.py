@@ -101,5 +101,5 @@ def _listed(directory: Path, changed: int) -> _Files:
     stems = [path.stem for path in files]
     if len(set(stems)) < len(stems):
         twice = next(stem for stem in stems if stems.count(stem) > 1)
-        raise UserError(f"data-dir = '{directory}' has two files for the client '{twice}'")
+        raise UserError(f"data-dir = '{directory}' has two files for the client '{twice}'; remove one")
     return _Files(files, stems)

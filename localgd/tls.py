@@ -57,7 +57,11 @@ def client_tls(directory: Path, name: str | None) -> ClientTls:
     if name is None:
         found = sorted(path.stem for path in directory.glob("*.crt") if path.stem not in ("ca", "server"))
         if len(found) != 1:
-            told = f"has the certificates of {', '.join(found)}" if found else "has no client certificate"
+            if not found:
+                raise UserError(
+                    f"--tls {directory} has no client certificate: localgd pki --client NAME makes one"
+                )
+            told = f"has the certificates of {', '.join(found)}"
             raise UserError(f"--tls {directory} {told}; say which client this is with --name")
         name = found[0]
     ca, certificate, key = _read_pair(directory, name, ExtendedKeyUsageOID.CLIENT_AUTH)

@@ -70,7 +70,8 @@ def checked(X: Features, y: NDArray[Any] | None, columns: tuple[str, ...] | None
     ``y`` is None where there are no labels.
     """
     if X.dtype.kind not in "biuf":
-        raise UserError(f"X must hold real numbers, not {X.dtype}")
+        kind = {"U": "text", "S": "text", "c": "complex numbers"}.get(X.dtype.kind, str(X.dtype))
+        raise UserError(f"X must hold real numbers, not {kind}")
     if X.ndim != 2:
         raise UserError(f"X must be 2-d (examples, features), not of shape {X.shape}")
     y = np.full(X.shape[0], "") if y is None else _labels(y, where)

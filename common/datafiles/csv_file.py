@@ -41,7 +41,8 @@ def read_csv(path: Path, label: str, labelled: bool) -> Dataset:
                 except ValueError as error:
                     raise UserError(f"{where(index)}, {_bad_cell(cells, columns)}") from error
         except UnicodeDecodeError as error:
-            raise UserError(f"not UTF-8 text (after line {rows.line_num}); save it as CSV UTF-8") from error
+            after = f" (after line {rows.line_num})" if rows.line_num else ""
+            raise UserError(f"not UTF-8 text{after}; save it as CSV UTF-8") from error
         except csv.Error as error:
             raise UserError(f"not a csv file: {one_line(error)}, in what follows line {ends[-1]}") from error
     X = np.array(features, dtype=np.float64).reshape(len(features), len(columns))

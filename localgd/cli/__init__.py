@@ -1,11 +1,14 @@
 """The command ``localgd``: one module for each group of commands."""
 
+import inspect
 import os
+import re
 import sys
 from typing import NoReturn
 
 import click
 import typer
+from typer.core import TyperArgument
 
 from common.errors import LocalGDError
 from localgd.cli import doctor, federation, files, flower, models, runs
@@ -43,7 +46,7 @@ def main() -> None:
     os.environ.setdefault("FLWR_TELEMETRY_ENABLED", "0")
     os.environ.setdefault("FLWR_DISABLE_UPDATE_CHECK", "1")
     try:
-        exit_code = app(prog_name="localgd", standalone_mode=False)
+        exit_code = group()(prog_name="localgd", standalone_mode=False)
     except LocalGDError as error:
         _fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError:  # the help has been shown
@@ -56,6 +59,26 @@ def main() -> None:
     if exit_code == INTERRUPTED:  # typer makes an exit code of Ctrl-C
         _fail("interrupted", INTERRUPTED)
     sys.exit(exit_code)
+
+
+def group() -> click.Group:
+    """Return the commands as click has them, for `main` and for the documentation."""
+    commands = typer.main.get_command(app)
+    assert isinstance(commands, click.Group)
+    for command in commands.commands.values():
+        _mend_help(command)
+    return commands
+
+
+def _mend_help(command: click.Command) -> None:
+    """Let paragraphs flow, and give arguments what the signature says: with click 8.5 typer 0.20 loses it."""
+    assert command.callback is not None
+    command.help = re.sub(r"(?<!\n)\n(?!\n)", " ", command.help or "")
+    signature = inspect.signature(command.callback)
+    for parameter in command.params:
+        if isinstance(parameter, TyperArgument) and not parameter.help and parameter.name:
+            [declared] = signature.parameters[parameter.name].annotation.__metadata__
+            parameter.help = declared.help
 
 
 def _fail(text: str, exit_code: int) -> NoReturn:

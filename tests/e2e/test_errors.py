@@ -1,12 +1,15 @@
 """A person's mistakes: exit code 2, one line that says what and where, and nothing left behind."""
 
+import os
 import re
+import shlex
 import socket
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from common.datafiles import Dataset
 from localgd import pki
 from server.grids.stream import StreamGrid
 from tests.e2e.data import RunFiles, blobs, write_csv, write_federation, write_npz
-from tests.processes import Finished, Processes, free_port
+from tests.processes import ROOT, Finished, Processes, free_port
 
 pytestmark = pytest.mark.xdist_group("e2e-errors")
 
@@ -37,18 +40,33 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+TOLD: dict[tuple[str, str, str], None] = {}
+"""What was typed, what was given and what was said, in all cases so far: the documentation's table."""
+
+
 @pytest.fixture
 def refused(localgd: Command, folder: Path) -> Callable[..., str]:
-    """Run a command that must end with code 2, one line and no new file; return the line."""
+    """Run a command that must end with code 2, one line and no new file; return the line.
 
-    def run(*arguments: object) -> str:
+    ``given`` says in the table what is wrong where what was typed does not.
+    """
+
+    def run(*arguments: object, given: str = "") -> str:
         before = set(folder.rglob("*"))
         finished = localgd(*arguments)
         assert finished.code == 2, finished
         assert set(folder.rglob("*")) == before, "something was left behind"
-        return one_line(finished)
+        typed, line = shlex.join(["localgd", *map(str, arguments)]), one_line(finished)
+        TOLD.setdefault((plain(typed, folder), given, plain(line, folder)))
+        return line
 
     return run
+
+
+def plain(text: str, folder: Path) -> str:
+    """Leave out what differs from one time to the next."""
+    text = re.sub(r"127\.0\.0\.1:(?!70000)\d{4,5}(?!\d)", "127.0.0.1:8080", text.replace(f"{folder}/", ""))
+    return re.sub(r"0{20,}", "0…", text)
 
 
 def one_line(finished: Finished) -> str:
@@ -80,7 +98,7 @@ def test_the_folder_is_good(localgd: Command, folder: Path) -> None:
         ("local-step=3", r"unknown key 'local-step'.*'local-steps'"),
         ("local-steps=0", r"local-steps = 0 .*whole number >= 1"),
         ("local-steps=2.5", r"local-steps = 2.5 .*whole number >= 1"),
-        ("num-server-rounds=true", r"num-server-rounds = True .*whole number >= 1"),
+        ("num-server-rounds=true", r"num-server-rounds = true .*whole number >= 1"),
         ("learning-rate=-0.1", r"learning-rate = -0.1 .*auto, 1/beta, a number > 0"),
         ("learning-rate=fast", r"learning-rate = 'fast' .*auto, 1/beta, a number > 0"),
         ("learning-rate=nan", r"learning-rate = nan .*a number > 0"),
@@ -112,13 +130,13 @@ def test_bad_configuration_files(refused: Callable[..., str], folder: Path) -> N
     for text, said in (
         ("clients = = 3", r"bad\.toml is not valid TOML.*line 1"),
         ("clients = 3\nclients = 4", r"bad\.toml is not valid TOML.*overwrite"),
-        ("[run]\nclients = 3", r"bad\.toml: 'run' is a dict"),
+        ("[run]\nclients = 3", r"bad\.toml: 'run' is a table"),
         ("clinets = 3", r"unknown key 'clinets'.*'clients'"),
     ):
         (folder / "bad.toml").write_text(text)
-        assert re.search(said, refused("run", "bad.toml")), text
+        assert re.search(said, refused("run", "bad.toml", given=text)), text
     (folder / "bad.toml").write_bytes(b'dataset = "tiss\xfce"')
-    assert re.search(r"bad\.toml.*UTF-8", refused("run", "bad.toml"))
+    assert re.search(r"bad\.toml.*UTF-8", refused("run", "bad.toml", given="a letter in Latin-1"))
 
 
 @pytest.mark.parametrize(
@@ -165,7 +183,7 @@ def test_an_out_that_cannot_be_used(localgd: Command, refused: Callable[..., str
     assert re.search("out = 'file'", refused(*RUN, "--out", "file"))
     assert localgd(*RUN).code == 0
     rows = (folder / "run" / "rounds.jsonl").read_bytes()
-    assert re.search("out = 'run' already holds a run", refused(*RUN))
+    assert re.search("out = 'run' already holds a run", refused(*RUN, given="once more"))
     assert (folder / "run" / "rounds.jsonl").read_bytes() == rows
 
 
@@ -188,35 +206,51 @@ def test_bad_data_dir(refused: Callable[..., str], folder: Path) -> None:
     line = refused(*RUN, "-c", f"data-dir={folder / 'empty'}")
     assert re.search(r"data-dir = '.*empty' has no data files.*\.npz", line)
     write_csv(folder / "data" / "client-1.csv", blobs(1))
-    assert re.search("data-dir = '.*data' has two files for the client 'client-1'", refused(*RUN))
+    assert re.search(
+        "data-dir = '.*data' has two files for the client 'client-1'",
+        refused(*RUN, given="client-1.npz, client-1.csv"),
+    )
 
 
 def test_nan_names_the_file_and_the_row(refused: Callable[..., str], folder: Path) -> None:
     write_npz(folder / "data" / "client-1.npz", with_nan(blobs(1), row=7))
-    assert re.search(r"data/client-1\.npz: row 7, column 2: nan", refused(*RUN))
+    assert re.search(
+        r"data/client-1\.npz: row 7, column 2: nan", refused(*RUN, given="a NaN in client-1.npz")
+    )
     (folder / "data" / "client-1.npz").unlink()
     write_csv(folder / "data" / "client-1.csv", with_nan(blobs(1), row=7))
-    assert re.search(r"data/client-1\.csv: row 7 \(line 8\), column 'gene 1'", refused(*RUN))
+    assert re.search(
+        r"data/client-1\.csv: row 7 \(line 8\), column 'gene 1'", refused(*RUN, given="a NaN in client-1.csv")
+    )
 
 
 def test_one_label_in_the_whole_federation(refused: Callable[..., str], folder: Path) -> None:
     write_federation(folder / "data", *(blobs(seed, labels=("yes",)) for seed in range(2)))
-    assert re.search("every client has the label 'yes'; two labels are needed", refused(*RUN))
+    assert re.search(
+        "every client has the label 'yes'; two labels are needed", refused(*RUN, given="the label yes only")
+    )
 
 
 def test_three_labels_with_a_binary_loss(refused: Callable[..., str], folder: Path) -> None:
     write_federation(folder / "data", blobs(0, labels=("a", "b", "c")), blobs(1, labels=("a", "b")))
-    assert re.search(r"client-0 has 3 labels \(a, b, c\).*'logistic' takes two", refused(*RUN))
+    assert re.search(
+        r"client-0 has 3 labels \(a, b, c\).*'logistic' takes two", refused(*RUN, given="the labels a, b, c")
+    )
 
 
 def test_labels_that_disagree(refused: Callable[..., str], folder: Path) -> None:
     write_federation(folder / "data", blobs(0, labels=("ill", "well")), blobs(1, labels=("1", "2")))
-    assert re.search("disagree.*client-0: ill, well; client-1: 1, 2", refused(*RUN))
+    assert re.search(
+        "disagree.*client-0: ill, well; client-1: 1, 2", refused(*RUN, given="the labels ill, well and 1, 2")
+    )
 
 
 def test_different_dimensions(refused: Callable[..., str], folder: Path) -> None:
     write_federation(folder / "data", blobs(0, columns=3), blobs(1, columns=3), blobs(2, columns=4))
-    assert re.search("numbers of feature columns: client-0, client-1: 3; client-2: 4", refused(*RUN))
+    assert re.search(
+        "numbers of feature columns: client-0, client-1: 3; client-2: 4",
+        refused(*RUN, given="files of 3, 3 and 4 columns"),
+    )
 
 
 def test_columns_in_another_order(refused: Callable[..., str], folder: Path) -> None:
@@ -245,6 +279,107 @@ def test_a_test_file_with_columns_in_another_order(refused: Callable[..., str], 
     write_csv(folder / "test.csv", blobs(2), ("age", "weight", "height"))
     line = refused(*RUN, "-c", f"data-dir={folder / 'csv'}", "-c", f"test={folder / 'test.csv'}")
     assert re.search(r"test = '.*test\.csv'.*order", line)
+
+
+# ── Data files ───────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "the file is empty"),
+        ("a,b,label\n", "no examples"),
+        ("label\nx\n", "no features"),
+        ("a;label\n1;x\n", "no commas"),
+        ("1,2,0\n3,4,1\n", "no header"),
+        ("a,b,a,label\n1,2,3,x\n", "columns 1 and 3 are both named 'a'"),
+        (",a,label\n0,2,x\n", "column 1 has no name"),
+        ("a,b,diagnosis\n1,2,x\n", "no label column 'label'"),
+        ("a,b,label\n1,2,x\n1,x\n", r"row 2 \(line 3\): 2 cells"),
+        ("a,b,label\n1,2,x\n1,two,x\n", "column 'b': 'two' is not a number"),
+        ("a,b,label\n1,2,x\n1,,x\n", "column 'b': the value is missing"),
+        ("a,b,label\n1,inf,x\n", "column 'b': inf is not allowed"),
+        ("a,label\n1,x\n2,\n", "the label is empty"),
+        ("a,label\n1,nan\n", "the label is nan"),
+        ('a,label\n1,x\n2,"y\n', "not a csv file"),
+        (b"a,label\n1,caf\xe9\n", "not UTF-8"),
+    ],
+)
+def test_bad_csv(content: str | bytes, said: str, refused: Callable[..., str], folder: Path) -> None:
+    (folder / "own.csv").write_bytes(content.encode() if isinstance(content, str) else content)
+    line = refused(
+        "join", "127.0.0.1:8080", "--insecure", "--data", "own.csv",
+        given=content if isinstance(content, str) else "a letter in Latin-1",
+    )  # fmt: skip
+    assert re.search(rf"^localgd: own\.csv: .*{said}", line)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"X": np.ones((3, 2))}, "no y in it"),
+        ({"X": np.ones(3), "y": np.ones(3)}, "X must be 2-d"),
+        ({"X": np.ones((3, 2)), "y": np.ones(2)}, "3 rows but y has 2 labels"),
+        ({"X": np.ones((3, 2)).astype(str), "y": np.ones(3)}, "X must hold real numbers"),
+        ({"X": np.ones((3, 2)), "y": np.array(["a", None, "b"])}, "Python objects, which are never loaded"),
+        ({"X": np.ones((3, 2)), "y": np.ones(3), "columns": np.array(["a"])}, "columns has 1 names"),
+    ],
+)
+def test_bad_npz(arrays: dict[str, Any], said: str, refused: Callable[..., str], folder: Path) -> None:
+    np.savez(folder / "own.npz", **arrays)
+    given = ", ".join(f"{name} {array.shape} {array.dtype}" for name, array in arrays.items())
+    line = refused("join", "127.0.0.1:8080", "--insecure", "--data", "own.npz", given=given)
+    assert re.search(rf"^localgd: own\.npz: .*{said}", line)
+
+
+def test_files_that_are_something_else(refused: Callable[..., str], folder: Path) -> None:
+    whole = (folder / "data" / "client-0.npz").read_bytes()
+    (folder / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    (folder / "text.npz").write_text("X")
+    for name in ("cut.npz", "text.npz"):
+        line = refused("join", "127.0.0.1:8080", "--insecure", "--data", name)
+        assert "write it with numpy.savez(file, X=X, y=y)" in line
+
+
+# ── Other commands ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("shard", "tisue", "--out", "o"), "unknown data set 'tisue'; did you mean 'tissue'"),
+        (("shard", "file", "--out", "o"), "a named data set, not 'file'"),
+        (("shard", "digits", "--out", "data"), "--out data exists already; name a new directory"),
+        (("shard", "digits", "--out", "o", "--alpha", "0"), "alpha = 0.0 is not allowed"),
+        (("shard", "meats", "--out", "o"), "'meats' has numbers to predict; allowed with this loss"),
+        (("compare", "config.toml", "--strategies", "fedavg"), "strategy = 'fedavg'"),
+        (("compare", "config.toml", "--strategies", "local-gd,,x"), "commas"),
+        (("compare", "config.toml", "--solvers", "exact"), "'exact' is not allowed"),
+        (("compare", "config.toml", "--local-steps", "ten"), "local-steps"),
+        (("pki", "--out", "p"), "nothing to write: say --server NAME"),
+        (("pki", "--out", "p", "--client", "ca"), "taken by the files of the ca"),
+        (("pki", "--out", "p", "--client", "a", "--client", "a"), "is said twice"),
+        (("pki", "--out", "p", "--client", "a/b"), "no slash"),
+        (
+            ("pki", "--out", "p", "--server", "fl.example.org:8080"),
+            "a host name or an IP address, without port",
+        ),
+        (("pki", "--out", "p", "--server", "a", "--days", "0"), "--days 0: must be 1 to 3650"),
+        (("pki", "--out", "p", "--revoke", "west"), "west.crt: No such file"),
+        (("pki", "--out", "p", "--revoke", "west", "--client", "a"), "--revoke goes without"),
+        (("predict", "run", "data/client-0.npz"), "model = 'run' cannot be read"),
+        (("predict", "data", "data/client-0.npz"), "name a run directory or a model file"),
+        (("predict", "data/client-0.npz", "data/client-1.npz"), "lacks weights"),
+        (("reference", "config.toml", "--out", "data"), "--out data exists already; name a new file"),
+        (("reference", "config.toml", "--out", "no/r.npz"), "there is no directory"),
+        (("run", "config.toml", "--resume", "data"), "data"),
+        (("run", "config.toml", "--resume", "data", "--out", "o"), "leave out --out"),
+    ],
+)
+def test_bad_use_of_other_commands(
+    arguments: tuple[str, ...], said: str, refused: Callable[..., str], folder: Path
+) -> None:
+    assert said in refused(*arguments)
 
 
 # ── Server and clients ───────────────────────────────────────────────────────────────────────────
@@ -424,3 +559,28 @@ def test_a_real_process_says_the_same(processes: Processes, folder: Path) -> Non
         assert (finished.code, finished.stdout) == (2, "")
         assert said in one_line(finished)
     assert not (folder / "run").exists()
+
+
+# ── The table ────────────────────────────────────────────────────────────────────────────────────
+
+PAGE = ROOT / "docs" / "reference" / "errors.md"
+RENEW = "LOCALGD_RENEW=1 .venv/bin/pytest tests/e2e/test_errors.py"
+
+
+def test_the_documentation_has_all_of_them(request: pytest.FixtureRequest) -> None:
+    """Every refusal above is in the table, word by word."""
+    if request.config.option.keyword or any("::" in str(argument) for argument in request.config.args):
+        pytest.skip("some of the cases have not run")
+    commands = {typed.split()[1]: None for typed, *_ in TOLD}
+    lines = [PAGE.read_text(encoding="utf-8").partition("\n## ")[0].rstrip()]
+    for command in commands:
+        lines += ["", f"## {command}", "", "| typed | said, after `localgd:` |", "|---|---|"]
+        for typed, given, said in TOLD:
+            if typed.split()[1] == command:
+                shown = repr(given)[1:-1] if "\n" in given else given
+                cells = (f"`{typed}`" + (f" ({shown})" if given else ""), said.removeprefix("localgd: "))
+                lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+    table = "\n".join(lines).replace("<", "&lt;") + "\n"
+    if os.environ.get("LOCALGD_RENEW"):
+        PAGE.write_text(table, encoding="utf-8")
+    assert PAGE.read_text(encoding="utf-8") == table, f"renew it: {RENEW}"

@@ -91,7 +91,8 @@ def test_nearest() -> None:
 def test_a_bad_value_says_what_is_allowed(name: str, value: str | float, allowed: str) -> None:
     with pytest.raises(UserError) as caught:
         Config.of({name: value})
-    assert str(caught.value) == f"{name} = {value!r} is not allowed; allowed: {allowed}"
+    told = "true" if value is True else repr(value)
+    assert str(caught.value) == f"{name} = {told} is not allowed; allowed: {allowed}"
 
 
 def test_a_whole_number_too_long_for_a_float_is_refused_in_one_line() -> None:
@@ -138,7 +139,7 @@ def test_a_malformed_override(text: str, tmp_path: Path) -> None:
     [
         (b"clients = ", "is not valid TOML"),
         (b"\xff\xfe", "is not a text file in UTF-8"),
-        (b"[run]\nclients = 3\n", "'run' is a dict; keys are flat, without tables or lists"),
+        (b"[run]\nclients = 3\n", "'run' is a table; keys are flat, without tables or lists"),
         (b"clients = [3]\n", "'clients' is a list"),
     ],
 )
