@@ -87,7 +87,7 @@ def _text(value: Value) -> Value:
 def _strategy(value: Value) -> Value:
     if isinstance(value, str) and value.startswith(PREFIX) and value not in SOLVERS:
         built_in = (name for name in SOLVERS if name.startswith(PREFIX))
-        raise UserError(f"strategy = '{value}' is not allowed; {nearest(value, built_in)}")
+        raise UserError(f"strategy = {value!r} is not allowed; {nearest(value, built_in)}")
     return one_of(*SOLVERS).parse(value)
 
 
@@ -187,7 +187,7 @@ class Config:
         """
         for name in values:
             if name not in _RULES:
-                raise UserError(f"unknown key '{name}'; {nearest(name, _RULES)}")
+                raise UserError(f"unknown key {name!r}; {nearest(name, _RULES)}")
         checked: dict[str, Any] = {
             name.replace("-", "_"): _checked(name, value) for name, value in values.items()
         }
@@ -229,12 +229,12 @@ def read(path: Path, overrides: Iterable[str] = ()) -> dict[str, Value]:
         raise UserError(f"cannot read the configuration {path}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not a text file in UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5000 digits, brackets 1000 deep
         raise UserError(f"{path} is not valid TOML: {error}") from None
     _check_flat(values, f"{path}: ")
     for text in overrides:
         name, value = _override(text)
-        _check_flat({name: value}, f"-c {text}: ")
+        _check_flat({name: value}, f"-c {' '.join(text.split())}: ")
         values[name] = value
     return values
 
@@ -243,7 +243,7 @@ def _check_flat(values: Mapping[str, Any], where: str) -> None:
     for name, value in values.items():
         if not isinstance(value, str | int | float | bool):
             kind = {"dict": "table", "list": "list"}.get(type(value).__name__, "date or a time")
-            raise UserError(f"{where}'{name}' is a {kind}; keys are flat, without tables or lists")
+            raise UserError(f"{where}{name!r} is a {kind}; keys are flat, without tables or lists")
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -279,10 +279,10 @@ def _solver(config: Config) -> str:
 def _override(text: str) -> tuple[str, Any]:
     name, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not name:
-        raise UserError(f"-c takes KEY=VALUE, not '{text}'")
+        raise UserError(f"-c takes KEY=VALUE, not {text!r}")
     try:
         return name, tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return name, value  # a bare word is a text
 
 

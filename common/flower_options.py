@@ -61,17 +61,17 @@ def parse_options(name: str, text: str) -> dict[str, float]:
         For a malformed text, an option that the strategy does not have, or a value that it does not allow.
     """
     options, values = BUILT_IN[name], dict[str, float]()
-    for part in filter(None, (part.strip() for part in text.split(","))):
+    for part in filter(None, (" ".join(part.split()) for part in text.split(","))):
         option, equals, value = (word.strip() for word in part.partition("="))
         if not equals:
-            raise UserError(f"strategy-options takes NAME=NUMBER, with commas between them, not '{part}'")
+            raise UserError(f"strategy-options takes NAME=NUMBER, with commas between them, not {part!r}")
         if option not in options:
             known = ", ".join(options) if options else "none"
             raise UserError(
-                f"strategy-options: '{option}' is not an option of {PREFIX}{name}; allowed: {known}"
+                f"strategy-options: {option!r} is not an option of {PREFIX}{name}; allowed: {known}"
             )
         if option in values:
-            raise UserError(f"strategy-options: '{option}' is given twice")
+            raise UserError(f"strategy-options: {option!r} is given twice")
         values[option] = _number(option, value, options[option])
     return values
 

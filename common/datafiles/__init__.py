@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from common.datafiles.checks import Dataset, label_text
+from common.datafiles.checks import Dataset, label_text, one_line
 from common.datafiles.csv_file import read_csv
 from common.datafiles.npz_file import read_npz
 from common.datafiles.parquet_file import read_parquet
@@ -45,7 +45,7 @@ def read(path: Path, label: str = "label", labelled: bool = True) -> Dataset:
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
     except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror or error}") from error
+        raise UserError(f"{path}: cannot be read: {error.strerror or one_line(error)}") from error
 
 
 def write(path: Path, dataset: Dataset) -> None:

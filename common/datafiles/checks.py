@@ -56,6 +56,7 @@ Where = Callable[[int], str]  # row index from 0 -> how an error names that row
 _INTEGER = re.compile(r"[+-]?(0|[1-9][0-9]{0,999})")
 _NUMBER = re.compile(r"[+-]?((0|[1-9][0-9]*)(\.[0-9]*)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"[+-]?(nan|inf|infinity)", re.IGNORECASE)
+MOST_COLUMNS = 2**27
 MISSING = ("", "na", "n/a", "null", "none", "?")
 
 
@@ -81,6 +82,8 @@ def checked(X: Features, y: NDArray[Any] | None, columns: tuple[str, ...] | None
         raise UserError("no examples; at least one row is needed")
     if X.shape[1] == 0:
         raise UserError("no features; at least one column beside the label is needed")
+    if X.shape[1] > MOST_COLUMNS:
+        raise UserError(f"{X.shape[1]} columns; a model of more than {MOST_COLUMNS} fits in no message")
     if columns is not None and len(columns) != X.shape[1]:
         raise UserError(f"columns has {len(columns)} names but X has {X.shape[1]} columns")
     if not is_sparse(X):

@@ -27,8 +27,8 @@ def read_npz(path: Path, label: str, labelled: bool) -> Dataset:
             for name in ("X", "y", "columns"):
                 if name in archive.files:
                     array = arrays[name] = np.asarray(archive[name])
-                    if array.dtype.kind == "U":  # numpy does not check that it holds text
-                        "".join(array.ravel().tolist()).encode()
+                    if array.dtype.kind == "U" and not _is_text(array):
+                        raise ValueError(f"{name} holds numbers that are no characters")
                 elif name == "X" or (name == "y" and labelled):
                     raise UserError(f"no {name} in it (it holds {some(archive.files)}); {needed} needed")
         except (UserError, OSError):
@@ -41,3 +41,9 @@ def read_npz(path: Path, label: str, labelled: bool) -> Dataset:
             raise UserError(f"{name} holds Python objects, which are never loaded; {hint}") from error
     columns = tuple(str(name) for name in arrays["columns"].ravel()) if "columns" in arrays else None
     return checked(arrays["X"], arrays.get("y"), columns, row_name)
+
+
+def _is_text(array: NDArray[Any]) -> bool:
+    """Tell whether texts hold whole characters of Unicode only, which numpy does not check."""
+    points = np.frombuffer(array.astype(array.dtype.newbyteorder("=")).tobytes(), np.uint32)
+    return not ((points > 0x10FFFF) | ((points >= 0xD800) & (points < 0xE000))).any()

@@ -481,3 +481,10 @@ def test_write_npz_only(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         write(path, Dataset(X, Y))
     assert str(caught.value) == f"{path}: data are written as .npz only"
+
+
+def test_npz_text_that_is_none(npz: Callable[..., Path]) -> None:
+    """As of damaged memory; numpy takes it for text, and Python fails on it only later."""
+    for points in ([0xD9C2825F, 49], [0xD800, 49]):
+        labels = np.frombuffer(np.array(points, "<u4").tobytes(), "<U1")
+        refused(npz(X=X[:2], y=labels), "damaged or cut short (y holds numbers that are no characters)")
