@@ -167,6 +167,8 @@ class Config:
     """Seconds that a round waits for its clients."""
     checkpoint_every: int = key(10, integer(0))
     """Rounds between two checkpoints; 0 for only the last."""
+    tensorboard: bool = key(False, BOOLEAN)
+    """Whether to write TensorBoard event files too."""
     out: str = key("", TEXT)
     """The run directory; runs/<time>-<strategy> if not given."""
     resume: str = key("", TEXT)

@@ -20,8 +20,9 @@ from common.flower_options import parse_options
 from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
-from server import checkpoint
+from server import checkpoint, tensorboard
 from server.checkpoint import Checkpoints
+from server.events import Began, Ended, Measured, tell
 from server.grids import StandaloneGrid
 from server.grids.in_process import InProcessGrid
 from server.grids.polling import PollingGrid
@@ -42,7 +43,9 @@ from server.monitor import (
     conclusion,
     line,
 )
+from server.report import PAGE, leave_report
 from server.results import RunDirectory, check_out
+from server.tensorboard import EventFile
 from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
 from strategies.flower_by_name import by_name
 
@@ -66,6 +69,7 @@ def main(grid: Grid, context: Context) -> None:
     config = Config.of(context.run_config)
     earlier = checkpoint.earlier(config)
     check_out(config)
+    tensorboard.check(config.tensorboard)
     in_process = isinstance(grid, InProcessGrid)
     if simulated := isinstance(grid, PollingGrid) and grid.simulated:
         nodes = simulated_nodes(grid, config)
@@ -90,14 +94,22 @@ def main(grid: Grid, context: Context) -> None:
     if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in
         log(INFO, "the results go to %s", directory.path.absolute())
     directory.write_handshake(federation, rates)
-    log(INFO, "%s", describe(config, federation, rates, reference))
+    done = earlier.number if earlier else 0
+    may_stop = config.stop_at_certified_angle > 0
+    tell(
+        describe(config, federation, rates, reference),
+        Began(config.num_server_rounds, done, len(federation.clients), may_stop),
+    )
     if earlier:
         log(INFO, "going on from the checkpoint of round %d", earlier.number)
     log(INFO, HEADER)
 
+    event_file = EventFile(directory.path, max(done - 1, 0), config.tensorboard)
+
     def write(row: Row) -> None:
         directory.write_row(row)
-        log(INFO, "%s", line(row))
+        event_file.write(row)
+        tell(line(row), Measured(row))
 
     monitor = Monitor(federation, write, reference, score)
     callbacks = [monitor, StopAtCertifiedAngle(monitor, config.stop_at_certified_angle)]
@@ -146,12 +158,16 @@ def main(grid: Grid, context: Context) -> None:
             )
         except RunError as unwritten:  # what ended the run is what matters
             log(WARNING, "%s", unwritten)
+        event_file.close()
+        leave_report(directory.path)
         if isinstance(error, LocalGDError):
             raise type(error)(f"{error} (see {directory.path})") from error
         raise
+    event_file.close()
+    leave_report(directory.path)
     assert monitor.last is not None
-    said = conclusion(monitor.last)
-    log(INFO, "after round %d: %s; results in %s", monitor.last["round"], said, directory.path)
+    said = f"after round {monitor.last['round']}: {conclusion(monitor.last)}; results in {directory.path}"
+    tell(f"{said}, shown by {PAGE}", Ended(directory.path))
 
 
 def log_user_errors_as_lines() -> None:

@@ -33,7 +33,7 @@ KEPT = 2
 
 FREE = (
     "num-server-rounds", "stop-at-certified-angle", "round-timeout", "join-timeout", "checkpoint-every",
-    "out", "resume",
+    "tensorboard", "out", "resume",
 )  # fmt: skip
 """The keys that may have changed when a run goes on: they change no round."""
 

@@ -1,7 +1,7 @@
 """The direction log: what is known of every round's model, and how close it is to the centralized one."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from logging import INFO
 from typing import Any
@@ -20,6 +20,9 @@ Vector = NDArray[np.float64]
 Row = dict[str, Any]
 
 HEADER = " round        loss  errors    margin     bound  certified      true     test   seconds"
+
+MOST_NAMED = 32
+"""Of more clients a row does not name each one's drift."""
 
 SEPARABLE = 1e-7
 """No margin above this share of the largest row norm is proof enough that the data are not separable."""
@@ -170,11 +173,13 @@ class Monitor(Callback):
         before = np.zeros_like(weights) if self._previous is None else self._previous
         local = [(a.centres[0] if a.centres else before) + a.solutions[0].displacement for a in answers]
         drifts = [angle(model.reshape(-1), weights.reshape(-1)) for model in local]
+        by_client = {a.client: float(f"{d:.4g}") for a, d in zip(answers, drifts, strict=True)}
         active = [solution.active for answer in answers for solution in answer.solutions]
         self._begun = {
             "active": {"least": min((a for a in active if a), default=0), "most": max(active, default=0)},
             "turn_deg": angle(before.reshape(-1), weights.reshape(-1)) if before.any() else None,
             "drift_deg": sum(drifts) / len(drifts),
+            "client_drift_deg": by_client if len(by_client) <= MOST_NAMED else None,
             "clients": len(answers),
             "missing": [],
             "seconds": {"total": costs.total, "clients": costs.clients, "combine": costs.combine},
@@ -214,7 +219,7 @@ def not_separable(bound: float) -> str:
     )
 
 
-def line(row: Row) -> str:
+def line(row: Mapping[str, Any]) -> str:
     """Return a row as one aligned line under `HEADER`; a dash where nothing is known."""
     test = row.get("test_accuracy")
     scored = _number(row.get("test_r2")).strip() if test is None else f"{100 * test:.1f}%"

@@ -16,7 +16,7 @@ from localgd.cli.options import QUIET
 
 INTERRUPTED = 130
 COMMANDS = {
-    "In this process": (runs.run, runs.compare),
+    "In this process": (runs.run, runs.compare, runs.report),
     "As processes": (files.shard, files.pki, federation.serve, federation.join),
     "On Flower's engines": (flower.simulate, flower.submit),
     "Models": (models.predict, models.reference),

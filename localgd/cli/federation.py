@@ -18,8 +18,10 @@ from localgd.cli.options import (
     ConfigFile,
     Insecure,
     InsecureNetwork,
+    Json,
     Out,
     Overrides,
+    Quiet,
     Resume,
     Tls,
     log_plainly,
@@ -39,6 +41,8 @@ def serve(
     override: Overrides = None,
     out: Out = None,
     resume: Resume = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
 ) -> None:
     """Serve a federation to clients that join over a persistent gRPC stream.
 
@@ -50,11 +54,12 @@ def serve(
         values = configuration.read(config_file, override or ())
         values.setdefault("dataset", "file")  # the clients bring their own data
         config = Config.of(with_resume(with_out(values, out), out, resume))
-        log_plainly()
         stop_on_sigterm()
         from localgd.federations import serve as serve_federation
+        from localgd.live import shown
 
-        serve_federation(config, address, tls)
+        with shown(quiet, as_json):
+            serve_federation(config, address, tls)
 
 
 def join(

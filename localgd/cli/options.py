@@ -42,6 +42,11 @@ InsecureNetwork = Annotated[
         "can join, and whoever is on the way can read and change everything.",
     ),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print the last line only.")]
+Json = Annotated[
+    bool,
+    typer.Option("--json", help="Print each round as a JSON object, as in rounds.jsonl, and nothing else."),
+]
 Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=1, help="A run that takes longer is stopped.")]
 
 

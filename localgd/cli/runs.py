@@ -1,4 +1,4 @@
-"""Federations in this process: run and compare."""
+"""Federations in this process, and what came of them: run, compare and report."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,27 +7,38 @@ import typer
 
 from common import config as configuration
 from common.config import Config
+from common.errors import UserError
 from localgd.cli.options import (
     ConfigFile,
+    Json,
     Out,
     Overrides,
+    Quiet,
     Resume,
-    log_plainly,
+    say,
     stop_on_sigterm,
     with_out,
     with_resume,
 )
 
 
-def run(config_file: ConfigFile, override: Overrides = None, out: Out = None, resume: Resume = None) -> None:
+def run(
+    config_file: ConfigFile,
+    override: Overrides = None,
+    out: Out = None,
+    resume: Resume = None,
+    quiet: Quiet = False,
+    as_json: Json = False,
+) -> None:
     """Run a whole federation in this process."""
     values = configuration.read(config_file, override or ())
     config = Config.of(with_resume(with_out(values, out), out, resume))
-    log_plainly()
     stop_on_sigterm()
     from localgd.federations import run_in_process
+    from localgd.live import shown
 
-    run_in_process(config)
+    with shown(quiet, as_json):
+        run_in_process(config)
 
 
 def compare(
@@ -68,3 +79,24 @@ def compare(
 
     chosen = STRATEGIES if strategies is None else strategies
     compare_runs(plan(values, chosen, solvers, local_steps, seeds, stop), Console())
+
+
+def report(
+    directory: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.")],
+) -> None:
+    """Draw a run, whole or broken off: report.html, one page with everything in it, and its pictures.
+
+    Every run leaves report.html and the pictures as SVG files; this makes them anew, and as PNG files too.
+    """
+    from server.report import PAGE, write_report
+    from server.report.png import HINT, write_png
+
+    try:
+        pictures = write_report(directory)
+        drawn = write_png(pictures)
+    except OSError as error:
+        raise UserError(f"cannot write to '{directory}': {error.strerror}") from None
+    say(
+        f"{directory / PAGE}; {len(pictures)} pictures in {directory / 'plots'}"
+        + ("" if drawn else f"; {HINT}")
+    )

@@ -22,7 +22,8 @@ pytestmark = pytest.mark.xdist_group("e2e-run")
 Command = Callable[..., Finished]
 KEYS = {
     "round", "loss", "errors", "test_accuracy", "margin", "margin_bound", "certified_angle_deg",
-    "true_angle_deg", "reference_distance", "weight_norm", "turn_deg", "drift_deg", "active", "clients",
+    "true_angle_deg", "reference_distance", "weight_norm", "turn_deg", "drift_deg", "client_drift_deg",
+    "active", "clients",
     "missing", "seconds", "bytes",
 }  # fmt: skip
 LATER = {
@@ -78,6 +79,8 @@ def test_the_run_directory_holds_exactly_what_is_promised(short: Run) -> None:
         "model.npz",
         "best.npz",
         "checkpoint",
+        "report.html",
+        "plots",
     }
     summary = short.json("summary.json")
     assert summary["strategy"] == "modified-local-gd"

@@ -68,6 +68,7 @@ def test_rows_by_hand() -> None:
     assert first["certified_angle_deg"] == 180.0
     assert first["turn_deg"] is None, "the model before was zero"
     assert first["drift_deg"] == pytest.approx((0 + 90) / 2)  # local models (2, 0) and (0, 2) against (2, 0)
+    assert sorted(first["client_drift_deg"].values()) == [0, 90]
     assert (first["clients"], first["missing"]) == (2, [])
     assert first["seconds"] == {"total": 0.5, "clients": 0.25, "combine": 0.125}
     assert first["bytes"] == {"sent": 10, "received": 20}
