@@ -1,8 +1,9 @@
 """The ServerApp over an in-process grid: what a run leaves behind when it ends well, and when it does not."""
 
 import json
+import logging
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from client.dataset import node_config
 from common.config import Config
 from common.errors import NotSeparable, RunError, UserError
 from common.solution import SolverSettings
+from localgd.live import handled_by
 from server.app import app, solver_settings
 from server.grids.in_process import InProcessGrid
 from tests.e2e.data import RunFiles, blobs, write_federation
@@ -36,14 +38,16 @@ class Grid(InProcessGrid):
 
 
 @pytest.fixture
-def said(monkeypatch: pytest.MonkeyPatch) -> Said:
+def said() -> Iterator[Said]:
     """What the server logs."""
     lines: Said = []
-    monkeypatch.setattr(
-        "server.app.log",
-        lambda level, text, *arguments: lines.append(text % arguments if arguments else text),
-    )
-    return lines
+
+    class Recorder(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            lines.append(record.getMessage())
+
+    with handled_by(Recorder()):
+        yield lines
 
 
 @pytest.fixture
@@ -80,7 +84,7 @@ def test_a_run_says_what_it_does(run: Callable[..., Grid], said: Said, tmp_path:
     assert said[1].split()[:2] == ["round", "loss"]
     assert [int(line.split()[0]) for line in said[2:-1]] == [1, 2, 3, 4]
     assert said[-1].startswith("after round 4: certified angle ")
-    assert said[-1].endswith(f"; results in {tmp_path / 'run'}")
+    assert said[-1].endswith(f"; results in {tmp_path / 'run'}, shown by report.html")
     told = RunFiles(tmp_path / "run").json("summary.json")
     assert (told["rounds"], told["stopped_by"], told["strategy"]) == (4, "rounds", "modified-local-gd")
 
