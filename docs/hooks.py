@@ -50,11 +50,11 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
 
 def keys() -> Iterator[str]:
     """Yield the table of configuration keys."""
-    yield from ("| key | default | allowed | |", "|---|---|---|---|")
+    yield from ("| key | | allowed | default |", "|---|---|---|---|")
     meanings = meaning_of_keys()
     for name, default in config.defaults().items():
         allowed = Config.__dataclass_fields__[name.replace("-", "_")].metadata["rule"].allowed
-        yield row(f"`{name}`", code(default), allowed, meanings[name])
+        yield row(f"`{name}`", meanings[name], allowed, code(default))
 
 
 def meaning_of_keys() -> dict[str, str]:
@@ -74,7 +74,7 @@ def commands() -> Iterator[str]:
     """Yield a section for each command: what it does, its arguments and its options."""
     group = cli.group()
     for panel, functions in cli.COMMANDS.items():
-        yield f"## {panel}"
+        yield f"\n## {panel}\n"
         for function in functions:
             yield from one_command(group.commands[function.__name__])
 
@@ -85,7 +85,7 @@ def one_command(command: click.Command) -> Iterator[str]:
         usage = command.collect_usage_pieces(context)
     yield from (f"\n### {command.name}\n", "```text", " ".join([context.info_name or "", *usage]), "```", "")
     yield command.help or ""
-    yield from ("\n| | | default |", "|---|---|---|")
+    yield from ("\n| argument, option | | default |", "|---|---|---|")
     for parameter in command.params:
         declared: Any = parameter
         takes = declared.metavar or (

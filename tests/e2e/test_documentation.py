@@ -159,6 +159,7 @@ def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) 
 
     assert all(f"<code>{key}</code>" in keys for key in defaults())
     assert all(f'id="{one.__name__}"' in commands for group in COMMANDS.values() for one in group)
+    assert len(re.findall("<h2", commands)) == len(COMMANDS)
     assert "max-margin direction for every number" in library  # a docstring of LocalGD
 
 
