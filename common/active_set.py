@@ -12,7 +12,7 @@ from common.inverse_factor import InverseFactor, solved
 Array = Any
 
 TOLERANCE = 1e-10
-"""How far below 1 the smallest margin of the projection may be, beyond what rounding takes from it."""
+"""How far below 1 a margin of the projection may be at first, beyond what rounding takes from it."""
 
 ROUNDING = 16 * 2.0**-52
 """The relative error of sums with the Gram matrix; thin margins make large multipliers, and so large sums."""
@@ -31,7 +31,8 @@ WORKING_SET = 64
 class Multipliers:
     """The dual solution ``a ≥ 0`` (n,), its support in increasing order, changes made, and the result.
 
-    The result is ``"solved"``, ``"inexact"`` or ``"infeasible"``; see `least_distance`.
+    The result is ``"solved"``, ``"inexact"`` (some row can neither be met nor proved contradictory in this
+    precision) or ``"infeasible"``; see `least_distance`.
     """
 
     values: Array
@@ -45,9 +46,14 @@ def least_distance(gram: Array, short: Array, active: list[int], tolerance: floa
 
     The method of Goldfarb and Idnani (1983) on the Gram matrix: start at the centre, add the most
     violated constraint, step along the dual until it is met, dropping constraints whose multiplier
-    reaches zero.  The dual stays non-negative throughout, the number of changes is finite, and an
-    empty set of constraints shows itself as a dual ray: the result is then ``"infeasible"`` and the
-    dual a Farkas vector, ``Aᵀa ≈ 0`` with ``1ᵀa = 1``.
+    reaches zero.  The dual stays non-negative throughout, and an empty set of constraints shows itself
+    as a dual ray: the result is then ``"infeasible"`` and the dual a Farkas vector, ``Aᵀa ≈ 0`` with
+    ``1ᵀa = 1``.
+
+    In exact arithmetic the dual rises with every change, so their number is finite.  In floating point
+    rows that nearly lie in the span of others can take turns for ever, each lacking what rounding has
+    taken from it.  So the tolerance of a row doubles whenever it becomes active: it comes back only for
+    twice as much, which no cycle has.
 
     The multipliers are solved for once more at the end, from the final active set in the order of the
     rows, so the answer does not depend on where the search started.
@@ -76,8 +82,8 @@ def least_distance_of_rows(
 
 
 def _solved(constraints: Constraints, short: Array, active: list[int], tolerance: float) -> Multipliers:
-    dual = _Dual(constraints, short)
-    result = dual.run(active, tolerance)
+    dual = _Dual(constraints, short, tolerance)
+    result = dual.run(active)
     return Multipliers(dual.vector(), dual.active, dual.changes, result)
 
 
@@ -86,34 +92,39 @@ class _Dual:
     """The multipliers of the active constraints.
 
     ``short`` (n,) is how far each row falls short of 1 at the centre; ``values`` belong to the rows
-    listed in ``active``, and ``factor`` to their Gram matrix, in the same order.
+    listed in ``active``, and ``factor`` to their Gram matrix, in the same order.  ``slack`` (n,) is what
+    each row may lack; infinite for a row that has been set aside.
     """
 
     rows: Constraints
     short: Array
+    tolerance: float
     changes: int = 0
 
     def __post_init__(self) -> None:
         self.active: list[int] = []
         self.values: Array = self.short[:0]
         self.xp = array_namespace(self.short)
+        self.slack = self.xp.full_like(self.short, self.tolerance)
         self.largest = float(self.xp.max(self.rows.diagonal))
         self.factor = InverseFactor(self.short)
 
-    def run(self, active: list[int], tolerance: float) -> str:
+    def run(self, active: list[int]) -> str:
         """Solve, starting from a guess of the active set."""
         self.start(active)
-        result, limit = "solved", 10 * len(self.short) + 100
-        while result == "solved":
-            violation = self.violation()
-            if not float(self.xp.max(violation)) > tolerance + self.rounding():
-                break
-            result = self.meet_all(self.worst(violation), tolerance, limit)
-        if result != "infeasible":
-            self.active = sorted(self.active)
-            index = self._index(self.active)
-            self.values = solved(self.rows.block(index, index), self.short[index])
-        return result
+        while bool(self.xp.any((excess := self.excess()) > self.rounding())):
+            before, working = self.changes, self.worst(excess)
+            result = self.meet_all(working)
+            if self.changes == before:  # a closer look has found nothing to do
+                self.slack[self._index(working)] *= 2
+            if result == "infeasible":
+                return result
+            if result == "inexact":
+                self.start(self.active)
+        self.active = sorted(self.active)
+        index = self._index(self.active)
+        self.values = solved(self.rows.block(index, index), self.short[index])
+        return "inexact" if bool(self.xp.any(self.xp.isinf(self.slack))) else "solved"
 
     def vector(self) -> Array:
         """Return the whole dual (n,), without the negative zeros of rounding."""
@@ -122,23 +133,23 @@ class _Dual:
         return self.xp.where(full > 0, full, self.xp.zeros_like(full))
 
     def rounding(self) -> float:
-        """Return the error that `violation` may have; margins are sums of multiples of the multipliers."""
+        """Return the error that `excess` may have; margins are sums of multiples of the multipliers."""
         return ROUNDING * self.largest * float(self.xp.sum(self.xp.abs(self.values)))
 
-    def violation(self) -> Array:
-        """Return how far each row falls short of 1 at the current point; active rows do not count."""
+    def excess(self) -> Array:
+        """Return how much more than it may each row lacks at the current point; never an active one."""
         index = self._index(self.active)
-        violation = self.short - self.rows.products(index, self.values)
-        violation[index] = -math.inf
-        return violation
+        excess = self.short - self.rows.products(index, self.values) - self.slack
+        excess[index] = -math.inf
+        return excess
 
-    def worst(self, violation: Array) -> list[int]:
-        """Return the most violated rows, the working set."""
-        if len(violation) <= WORKING_SET:
-            order = range(len(violation))
+    def worst(self, excess: Array) -> list[int]:
+        """Return the rows that lack the most, the working set."""
+        if len(excess) <= WORKING_SET:
+            order = range(len(excess))
         else:
-            order = self.xp.argsort(violation, descending=True)[:WORKING_SET].tolist()
-        return [k for k in order if float(violation[k]) > 0]
+            order = self.xp.argsort(excess, descending=True)[:WORKING_SET].tolist()
+        return [k for k in order if float(excess[k]) > 0]
 
     def start(self, active: list[int]) -> None:
         """Start from a guess of the active set, cut down until its multipliers are positive."""
@@ -147,27 +158,29 @@ class _Dual:
             kept = zip(self.active, self.values.tolist(), strict=True)
             self._activate([row for row, value in kept if value > 0])
 
-    def meet_all(self, working: list[int], tolerance: float, limit: int) -> str:
+    def meet_all(self, working: list[int]) -> str:
         """Meet the rows of a working set, the most violated first."""
         result, index = "solved", self._index(working)
-        self.among, self.short_of_these = self.rows.block(index, index), self.short[index]
+        self.among, short = self.rows.block(index, index), self.short[index]
         self.cross = self.rows.block(index, self._index(self.active))
         while result == "solved":
-            violation = self.short_of_these - self.cross @ self.values
-            place = int(self.xp.argmax(violation))
-            lack, row = float(violation[place]), working[place]
-            if row in self.active or not lack > tolerance + self.rounding():
+            lack = short - self.cross @ self.values
+            excess = lack - self.slack[index]
+            place = int(self.xp.argmax(excess))
+            row = working[place]
+            if row in self.active or not float(excess[place]) > self.rounding():
                 break
-            result = self.meet(row, place, lack, limit)
+            result = self.meet(row, place, float(lack[place]))
         if result == "solved":
             self._solve()
         return result
 
-    def meet(self, row: int, place: int, lack: float, limit: int) -> str:
+    def meet(self, row: int, place: int, lack: float) -> str:
         """Make a violated row, from its place in the working set, active; drop others that block the way."""
         column, value = self.cross[place, :], 0.0
         inward = self.factor.solve(column)
-        while self.changes < limit:
+        self.slack[row] *= 2
+        while True:
             self.changes += 1
             curvature = self._curvature(row, column, inward)
             full = lack / curvature if curvature > 0 else math.inf
@@ -179,7 +192,10 @@ class _Dual:
                 self.values = self.xp.concat([self.values - full * inward, last])
                 return "solved"
             if step == math.inf:
-                return self._become_ray(row, inward)
+                if self._become_ray(row, inward):
+                    return "infeasible"
+                self.slack[row] = math.inf
+                return "inexact"
             lack -= step * curvature
             value += step
             self.values = self.values - step * inward
@@ -187,7 +203,6 @@ class _Dual:
             column = self.cross[place, :]
             if not self.factor.sound or curvature < CLOSE * float(self.rows.diagonal[row]):
                 inward = self.factor.solve(column)
-        return "inexact"
 
     def _longest_step(self, inward: Array) -> tuple[float, int]:
         """Return how far the dual can go before a multiplier reaches zero, and which one it is."""
@@ -242,7 +257,7 @@ class _Dual:
         """Give each active row a margin of 1."""
         self.values = self.factor.solve(self.short[self._index(self.active)])
 
-    def _become_ray(self, row: int, inward: Array) -> str:
+    def _become_ray(self, row: int, inward: Array) -> bool:
         """Turn into the dual ray that proves the constraints contradictory, with mass 1, if it does."""
         xp = self.xp
         values, active = self.values, self.active
@@ -252,9 +267,9 @@ class _Dual:
         ray, index = self.vector(), self._index(self.active)
         square = float(xp.sum(ray[index] * (self.rows.block(index, index) @ ray[index])))
         if square <= CONTRADICTORY**2 * self.largest:
-            return "infeasible"
+            return True
         self.values, self.active = values, active
-        return "inexact"
+        return False
 
     def _index(self, rows: list[int]) -> Array:
         return self.xp.asarray(rows, dtype=self.xp.int64, device=device(self.short))

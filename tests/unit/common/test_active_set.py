@@ -4,7 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from common import active_set
 from common.active_set import WORKING_SET, Multipliers, least_distance, least_distance_of_rows
+from common.constraints import OfGram
 from tests.problems import repeatable, signed_rows
 
 Matrix = NDArray[np.float64]
@@ -144,3 +146,30 @@ def test_rows_that_contradict_each_other_among_many() -> None:
     assert found.result == "infeasible"
     assert found.values.sum() == pytest.approx(1)
     assert np.linalg.norm(A.T @ found.values) <= 1e-7 * np.linalg.norm(A, axis=1).max()
+
+
+class Rough(OfGram):
+    """A Gram matrix whose products come with another error every time, far beyond the tolerance."""
+
+    def __init__(self, gram: Matrix, error: float) -> None:
+        super().__init__(gram)
+        self.error, self.rng = error, np.random.default_rng(0)
+
+    def products(self, index: object, values: object) -> Matrix:
+        exact = np.asarray(super().products(index, values))
+        return exact + self.error * self.rng.standard_normal(exact.shape)
+
+
+@pytest.mark.parametrize("error", [1e-8, 1e-5])
+def test_rows_that_rounding_makes_violated_do_not_come_back_for_ever(
+    error: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active_set, "OfGram", lambda gram: Rough(gram, error))
+    for seed in range(5):
+        rng = np.random.default_rng(seed)
+        A = signed_rows(rng, 60, 12, 0.02)
+        A = np.vstack([A, A + 1e-7 * rng.standard_normal(A.shape)])
+        found = solve(A)
+        assert found.result == "solved"
+        assert found.changes <= 10 * len(A)
+        assert (A @ (A.T @ found.values)).min() >= 1 - 100 * error
