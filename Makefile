@@ -19,7 +19,7 @@ export FLWR_DISABLE_UPDATE_CHECK := 1
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install run simulate compose-data test test-compose faults bench docs wheels-aarch64 lint types format clean
+.PHONY: help install run simulate compose-data test test-compose faults bench reproduce docs wheels-aarch64 lint types format clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -61,6 +61,9 @@ faults: $(STAMP) ## kill, fuzz and soak far longer than the tests do, half an ho
 
 bench: $(STAMP) ## every figure of benchmarks/results.md, measured here and now (ARGS='--quick')
 	$(BIN)/python -m benchmarks $(ARGS)
+
+reproduce: $(STAMP) ## the paper's claims: what has not been run yet, the figures, docs/reproduction.md (ARGS='--fresh')
+	$(BIN)/python -m examples.paper --workers $(WORKERS) $(ARGS)
 
 docs: $(STAMP) ## build the documentation in build/site, where any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict

@@ -45,8 +45,8 @@ def test_unknown_name() -> None:
     with pytest.raises(UserError) as caught:
         load("tisue")
     assert str(caught.value) == (
-        "unknown data set 'tisue'; did you mean 'tissue'? Known: tissue, parkinson, mnist-4v9, digits, "
-        "ionosphere, breast-cancer, synthetic, meats"
+        "unknown data set 'tisue'; did you mean 'tissue'? Known: tissue, parkinson, mnist-4v9, mnist, "
+        "digits, ionosphere, breast-cancer, synthetic, meats"
     )
 
 
@@ -110,7 +110,7 @@ def test_named(name: str, module: str, shape: tuple[int, int], labels: dict[str,
 
 
 def test_every_name_has_a_test() -> None:
-    assert {*NAMES} == {case[0] for case in NAMED} | {"mnist-4v9", *REGRESSIONS}
+    assert {*NAMES} == {case[0] for case in NAMED} | {"mnist-4v9", "mnist", *REGRESSIONS}
 
 
 def test_tissue_brain_is_two_of_the_tissues() -> None:
@@ -144,11 +144,11 @@ def test_synthetic_is_made_from_its_seed_and_separable() -> None:
 def test_mnist_features_come_from_the_cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     made = []
 
-    def features() -> datafiles.Dataset:
+    def features(name: str, digits: str, each: int) -> datafiles.Dataset:
         made.append(1)
         return datafiles.Dataset(np.eye(2), np.array(["4", "9"]))
 
-    monkeypatch.setattr(datasets, "_mnist_features", features)
+    monkeypatch.setattr(datasets, "_seen_by_network", features)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     for _ in range(2):
         load.cache_clear()
@@ -183,7 +183,11 @@ def test_mnist_features(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     load.cache_clear()
     dataset = load("mnist-4v9")
+    ten = load("mnist")
     load.cache_clear()
+    assert ten.group.tolist() == [str(k % 10) for k in range(50)]
+    assert ten.y.tolist() == ["even", "odd"] * 25
+    np.testing.assert_allclose(ten.X[[4, 9]], dataset.X[:2], rtol=1e-3, atol=1e-4)
     assert dataset.X.shape == (10, 1280)
     assert dataset.y.tolist() == ["4", "9"] * 5
     assert dataset.group.tolist() == dataset.y.tolist()
