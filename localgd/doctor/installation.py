@@ -17,9 +17,11 @@ PURPOSES = {
     "examples": "the named data sets",
     "fast": "long local solves, compiled",
     "parquet": ".parquet files",
+    "plots": "a report's pictures as PNG files",
     "reference": "the exact centralized model to compare with",
     "simulation": "localgd simulate, Flower's simulation",
     "svmlight": "svmlight files",
+    "tensorboard": "event files of a run",
     "torch": "engine = 'torch', GPUs",
 }
 """What each extra is for."""
