@@ -94,6 +94,8 @@ def check_readme(folder: Path) -> None:
     summary = json.loads((folder / "exact" / "summary.json").read_text(encoding="utf-8"))
     assert (summary["stopped_by"], summary["rounds"]) == ("certified-angle", 5)  # as the README shows
     served, alone = RunFiles(folder / "served"), RunFiles(folder / "first")
+    angles = [alone.rows[-1][f"{kind}_angle_deg"] for kind in ("true", "certified")]
+    assert angles == pytest.approx([3.0, 14.0], abs=0.1)
     assert (served.weights == alone.weights).all()  # bit for bit, as the README says
 
 

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.xdist_group("e2e-errors")
 
 Command = Callable[..., Finished]
 RUN = ("run", "config.toml")
+JOIN = ("join", "127.0.0.1:8080", "--insecure", "--data", "data/client-0.npz")
 NO_TORCH = "import sys; sys.modules['torch'] = None"
 
 
@@ -56,11 +57,16 @@ def refused(localgd: Command, folder: Path) -> Callable[..., str]:
         finished = localgd(*arguments)
         assert finished.code == 2, finished
         assert set(folder.rglob("*")) == before, "something was left behind"
-        typed, line = shlex.join(["localgd", *map(str, arguments)]), one_line(finished)
-        TOLD.setdefault((plain(typed, folder), given, plain(line, folder)))
-        return line
+        return remembered(folder, finished, *arguments, given=given)
 
     return run
+
+
+def remembered(folder: Path, finished: Finished, *arguments: object, given: str) -> str:
+    """Remember for the table what was typed, what was given and what was said; return the last."""
+    typed, line = shlex.join(["localgd", *map(str, arguments)]), one_line(finished)
+    TOLD.setdefault((plain(typed, folder), given, plain(line, folder)))
+    return line
 
 
 def plain(text: str, folder: Path) -> str:
@@ -482,7 +488,8 @@ def test_a_client_with_another_stream_protocol(processes: Processes, folder: Pat
         ).wait()
         assert grid.names() == {}
     assert finished.code == 2
-    assert re.search("server speaks stream protocol 1 .*this client 2 .*install localgd", one_line(finished))
+    line = remembered(folder, finished, *JOIN, given="a server of another version")
+    assert re.search("server speaks stream protocol 1 .*this client 2 .*install localgd", line)
 
 
 def test_a_second_client_of_the_same_name(processes: Processes, folder: Path) -> None:
@@ -496,7 +503,8 @@ def test_a_second_client_of_the_same_name(processes: Processes, folder: Path) ->
     first.wait_for("joined")
     second = processes.localgd(*join, "data/client-1.npz", "--name", "north", cwd=folder).wait()
     assert second.code == 2
-    assert re.search("a client named 'north' is already connected", one_line(second))
+    line = remembered(folder, second, *JOIN, "--name", "north", given="a client of that name is there")
+    assert re.search("a client named 'north' is already connected", line)
     third = processes.localgd(*join, "data/client-1.npz", cwd=folder)
     assert server.wait().code == 0
     assert (first.wait(20).code, third.wait(20).code) == (0, 0)
@@ -524,6 +532,7 @@ def test_clients_that_do_not_fit_together(
     said: str,
     processes: Processes,
     folder: Path,
+    request: pytest.FixtureRequest,
 ) -> None:
     """The server ends with 2, the clients with 1 and the same reason."""
     if before == NO_TORCH:
@@ -541,7 +550,8 @@ def test_clients_that_do_not_fit_together(
     ]  # fmt: skip
     finished = server.wait()
     assert finished.code == 2
-    assert re.search(said, one_line(finished))
+    wrong = f"clients that differ: {request.node.callspec.id}"
+    assert re.search(said, remembered(folder, finished, "serve", "config.toml", "--insecure", given=wrong))
     for client in clients:
         ended = client.wait(20)
         assert ended.code == 1
