@@ -1,23 +1,25 @@
 """Several runs of one configuration side by side: which strategy needs how many rounds, bytes and seconds."""
 
 import dataclasses
+import itertools
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from flwr.common.logger import FLOWER_LOGGER
 from rich.console import Console
-from rich.markup import escape
-from rich.status import Status
 
 from common import virtual
 from common.config import SOLVERS, Config, Value
 from common.errors import LocalGDError, RunError, UserError, last_line
+from localgd.compare_page import PAGE, write_page
 from localgd.federations import run_in_process
+from localgd.live import handled_by
 from localgd.outcomes import Outcome, conclusion, legend, outcome_of, show, write_tables
+from localgd.progress import Bar
+from server.events import Measured, event_of
+from server.report.reading import Row
 from server.results import fresh
 
 STRATEGIES = "local-gd,modified-local-gd/projection,cutting-plane"
@@ -43,6 +45,7 @@ def plan(
     local_steps: str = "",
     seeds: str = "",
     stop: float | None = None,
+    alphas: str = "",
 ) -> Plan:
     """Plan every combination of the words in some lists, with commas between them.
 
@@ -50,12 +53,14 @@ def plan(
     ----------
     values
         The keys of the configuration; of ``strategy``, ``solver``, ``local-steps`` and ``seed`` the lists
-        take the place, where given.
+        take the place, where given; so does ``alphas`` of ``alpha``.
     strategies, solvers
         A strategy may name its solver, ``modified-local-gd/projection``; without one it runs with those of
         ``solvers`` that it works with, else with its default.
     local_steps, seeds
         Whole numbers.  With ``projection`` there are no local steps to vary: it runs once.
+    alphas
+        Numbers: how heterogeneous the Dirichlet shards are.
     stop
         Degrees at which a run stops; None for the configuration's, or `TARGET`; 0 for never.
 
@@ -68,26 +73,29 @@ def plan(
     base = Config.of({**values, "strategy": "local-gd", "solver": "auto", "strategy-options": ""})
     configured = base.stop_at_certified_angle or TARGET
     configs: dict[str, Config] = {}
-    for seed in _words("seeds", seeds) or [base.seed]:
-        for strategy, solver in _pairs(_words("strategies", strategies), _words("solvers", solvers)):
-            for steps in _words("local-steps", local_steps) or [base.local_steps]:
-                own: dict[str, Value] = {"strategy": strategy, "solver": solver}
-                own |= {"local-steps": steps, "seed": seed, "out": ""}
-                if strategy != values.get("strategy"):
-                    own["strategy-options"] = ""
-                own["stop-at-certified-angle"] = configured if stop is None else stop
-                config = Config.of({**values, **own})
-                configs.setdefault(directory_name(config), config)
+    for alpha, seed, (strategy, solver), steps in itertools.product(
+        _numbers("alphas", alphas) or [base.alpha],
+        _words("seeds", seeds) or [base.seed],
+        list(_pairs(_words("strategies", strategies), _words("solvers", solvers))),
+        _words("local-steps", local_steps) or [base.local_steps],
+    ):
+        own: dict[str, Value] = {"strategy": strategy, "solver": solver, "local-steps": steps}
+        own |= {"alpha": alpha, "seed": seed, "out": ""}
+        if strategy != values.get("strategy"):
+            own["strategy-options"] = ""
+        own["stop-at-certified-angle"] = configured if stop is None else stop
+        config = Config.of({**values, **own})
+        configs.setdefault(directory_name(config), config)
     if not configs:
         raise UserError(f"--strategies takes strategies with commas between them, not '{strategies}'")
     return Plan(list(configs.values()), stop or configured, base.out)
 
 
 def compare(planned: Plan, console: Console) -> None:
-    """Make the runs one after the other in this process; show and write the table.
+    """Make the runs one after the other in this process; show and write the table and the page of pictures.
 
-    The directory gets ``table.csv``, ``table.md`` and each run's own directory.  A run that fails does not
-    lose the others: its row says why.
+    The directory gets ``table.csv``, ``table.md``, ``compare.html`` and each run's own directory.  A run that
+    fails does not lose the others: its row says why.
 
     Raises
     ------
@@ -106,26 +114,38 @@ def compare(planned: Plan, console: Console) -> None:
         raise UserError(f"cannot write to out = '{folder}': {error.strerror}") from None
     say = partial(console.print, markup=False, highlight=False, soft_wrap=True)
     outcomes: list[Outcome] = []
-    for number, config in enumerate(planned.configs, start=1):
-        path = folder / directory_name(config)
-        title = f"{number}/{len(planned.configs)} {path.name}"
-        with console.status(title) as status:
-            outcome = run_one(config, path, planned.target, partial(_update, status, title))
-        outcomes.append(outcome)
-        write_tables(folder, outcomes, planned.target)  # after every run: an interruption loses its own only
-        say(f"{title}: {conclusion(outcome)}")
+    names = [directory_name(config) for config in planned.configs]
+    try:
+        with Bar(sum(config.num_server_rounds for config in planned.configs), console) as bar:
+            for name, config in zip(names, planned.configs, strict=True):
+                title = f"{len(outcomes) + 1}/{len(names)} {name}"
+                bar.begin(title)
+                outcome = run_one(config, folder / name, planned.target, measured=bar.measured)
+                bar.end(config.num_server_rounds)
+                outcomes.append(outcome)
+                write_tables(folder, outcomes, planned.target)  # is what an interruption leaves
+                say(f"{title}: {conclusion(outcome)}")
+    finally:
+        if outcomes:
+            write_page(folder, names[: len(outcomes)])
     show(outcomes, planned.target, console)
     say(legend(planned.target))
-    say(f"The table is in {folder / 'table.md'} and table.csv, each run's own directory beside it.")
+    say(f"The pictures are in {folder / PAGE}, the table is in {folder / 'table.md'} and table.csv.")
     if failed := [outcome for outcome in outcomes if outcome.failure]:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed: {failed[0].failure}")
 
 
-def run_one(config: Config, path: Path, target: float, report: Callable[[str], None]) -> Outcome:
-    """Run one configuration into a directory; ``report`` gets every line that it logs."""
+def run_one(
+    config: Config,
+    path: Path,
+    target: float,
+    report: Callable[[str], None] = lambda line: None,
+    measured: Callable[[Row], None] = lambda row: None,
+) -> Outcome:
+    """Run one configuration into a directory; tell every line that it logs, and every row."""
     failure = ""
     try:
-        with _logging_to(report):
+        with handled_by(_Reporter(report, measured)):
             run_in_process(dataclasses.replace(config, out=str(path)))
     except LocalGDError as error:
         failure = str(error)
@@ -137,11 +157,8 @@ def run_one(config: Config, path: Path, target: float, report: Callable[[str], N
 def directory_name(config: Config) -> str:
     """Name a run after what it varies."""
     steps = "" if config.solver == "projection" else f"-K{config.local_steps}"
-    return f"{config.strategy.replace(':', '-')}-{config.solver}{steps}-seed{config.seed}"
-
-
-def _update(status: Status, title: str, line: str) -> None:
-    status.update(escape(f"{title}: {line}"))
+    alpha = "" if config.alpha == Config.alpha else f"-alpha{config.alpha:g}"
+    return f"{config.strategy.replace(':', '-')}-{config.solver}{steps}{alpha}-seed{config.seed}"
 
 
 def _pairs(strategies: Sequence[Value], solvers: Sequence[Value]) -> Iterator[tuple[Value, Value]]:
@@ -167,17 +184,28 @@ def _words(option: str, text: str) -> list[Value]:
     return [int(word) if word.removeprefix("-").isdecimal() else word for word in words]
 
 
-@contextmanager
-def _logging_to(report: Callable[[str], None]) -> Iterator[None]:
-    """Give every line of Flower's log to a function, instead of to where it goes otherwise."""
+def _numbers(option: str, text: str) -> list[Value]:
+    """Split a list at its commas; what is a number becomes one."""
 
-    class Reporter(logging.Handler):
-        def emit(self, record: logging.LogRecord) -> None:
-            report(" ".join(record.getMessage().split()))
+    def number(word: Value) -> Value:
+        try:
+            return float(word)
+        except ValueError:
+            return word
 
-    handlers, propagate = list(FLOWER_LOGGER.handlers), FLOWER_LOGGER.propagate
-    FLOWER_LOGGER.handlers[:], FLOWER_LOGGER.propagate = [Reporter()], False
-    try:
-        yield
-    finally:
-        FLOWER_LOGGER.handlers[:], FLOWER_LOGGER.propagate = handlers, propagate
+    return [number(word) for word in _words(option, text)]
+
+
+class _Reporter(logging.Handler):
+    """Give every line of a log to one function, and every row that lines carry to another."""
+
+    def __init__(self, report: Callable[[str], None], measured: Callable[[Row], None]) -> None:
+        super().__init__()
+        self.report, self.measured = report, measured
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Pass a line on."""
+        self.report(" ".join(record.getMessage().split()))
+        event = event_of(record)
+        if isinstance(event, Measured):
+            self.measured(event.row)

@@ -35,12 +35,14 @@ class Outcome:
     megabytes: float | None = None
     seconds: float | None = None
     failure: str = ""
+    alpha: float | None = None
 
 
 def outcome_of(config: Config, path: Path, target: float, failure: str = "") -> Outcome:
     """Read a run's directory, whatever there is of it; ``target`` in degrees."""
     steps = None if config.solver == "projection" else config.local_steps
-    outcome = Outcome(config.strategy, config.solver, steps, config.seed, failure=failure)
+    alpha = config.alpha if config.partition == "dirichlet" and config.dataset != "file" else None
+    outcome = Outcome(config.strategy, config.solver, steps, config.seed, failure=failure, alpha=alpha)
     log, summary = path / "rounds.jsonl", path / "summary.json"
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
     if not rows:
@@ -72,8 +74,9 @@ def conclusion(outcome: Outcome) -> str:
 def show(outcomes: Sequence[Outcome], target: float, console: Console) -> None:
     """Print the table, without the columns that have nothing to say and the long reasons of failures."""
     hidden = {"failure"}
-    if len({outcome.seed for outcome in outcomes}) == 1:
-        hidden.add("seed")
+    for name in ("seed", "alpha"):
+        if len({getattr(outcome, name) for outcome in outcomes}) == 1:
+            hidden.add(name.replace("alpha", "α"))
     if all(outcome.to_target in (None, outcome.rounds) for outcome in outcomes):
         hidden.add("rounds")  # where it is not reached, "> rounds" says it
     named = [dict(zip(_names(target), _cells(outcome), strict=True)) for outcome in outcomes]
@@ -110,8 +113,8 @@ def legend(target: float) -> str:
 
 def _names(target: float) -> list[str]:
     return [
-        "strategy", "K", "seed", f"rounds to {target:g}°", "rounds", "true", "certified", "errors", "test",
-        "MB sent", "seconds", "failure",
+        "strategy", "K", "α", "seed", f"rounds to {target:g}°", "rounds", "true", "certified", "errors",
+        "test", "MB sent", "seconds", "failure",
     ]  # fmt: skip
 
 
@@ -120,6 +123,7 @@ def _cells(outcome: Outcome) -> list[str]:
     return [
         f"{outcome.strategy} with {outcome.solver}",
         _known(outcome.local_steps),
+        "-" if outcome.alpha is None else f"{outcome.alpha:g}",
         str(outcome.seed),
         "failed" if outcome.failure else _known(outcome.to_target, f"> {outcome.rounds}"),
         str(outcome.rounds),

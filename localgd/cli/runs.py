@@ -57,6 +57,10 @@ def compare(
     ] = "",
     local_steps: Annotated[str, typer.Option(metavar="K,K", help="Numbers of local steps.")] = "",
     seeds: Annotated[str, typer.Option(metavar="S,S", help="Seeds of the split and the shards.")] = "",
+    alphas: Annotated[
+        str,
+        typer.Option(metavar="A,A", help="Dirichlet concentrations; small is heterogeneous."),
+    ] = "",
     stop: Annotated[
         float | None,
         typer.Option(
@@ -70,7 +74,7 @@ def compare(
         Path | None, typer.Option(metavar="DIR", help="A new directory; runs/<time>-compare if not given.")
     ] = None,
 ) -> None:
-    """Run strategies side by side in this process, in every combination, and show and write a table."""
+    """Run strategies side by side in this process, in every combination: a table, and a page of pictures."""
     values = with_out(configuration.read(config_file, override or ()), out)
     from rich.console import Console
 
@@ -78,7 +82,7 @@ def compare(
     from localgd.compare import compare as compare_runs
 
     chosen = STRATEGIES if strategies is None else strategies
-    compare_runs(plan(values, chosen, solvers, local_steps, seeds, stop), Console())
+    compare_runs(plan(values, chosen, solvers, local_steps, seeds, stop, alphas), Console())
 
 
 def report(

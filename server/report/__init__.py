@@ -1,11 +1,13 @@
 """What a person sees of a run: pictures, and one page that shows them."""
 
+from collections.abc import Sequence
 from logging import WARNING
 from pathlib import Path
 
 from flwr.common.logger import log
 
 from common.files import whole
+from server.report.chart import Chart
 from server.report.drawing import draw, standing_alone
 from server.report.figures import figures
 from server.report.reading import read
@@ -25,17 +27,23 @@ def write_report(path: Path) -> list[Path]:
         When it cannot be written.
     """
     run = read(path)
-    charts = {chart.name: chart for chart in figures(run)}
-    drawn = {name: draw(chart) for name, chart in charts.items()}
+    charts = figures(run)
+    drawn = write_pictures(path / PLOTS, charts)
     with whole(path / PAGE) as file:
-        file.write(page(run, {drawn[name]: chart.note for name, chart in charts.items()}).encode())
+        file.write(page(run, {drawn[chart.name]: chart.note for chart in charts}).encode())
+    return [path / PLOTS / f"{name}.svg" for name in drawn]
+
+
+def write_pictures(folder: Path, charts: Sequence[Chart]) -> dict[str, str]:
+    """Draw charts, write each as an SVG file in place of those that are there, and return them by name."""
+    drawn = {chart.name: draw(chart) for chart in charts}
     if drawn:
-        (path / PLOTS).mkdir(exist_ok=True)
-    for old in (path / PLOTS).glob("*.*g"):
+        folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.*g"):
         old.unlink()
     for name, svg in drawn.items():
-        (path / PLOTS / f"{name}.svg").write_text(standing_alone(svg), encoding="utf-8")
-    return [path / PLOTS / f"{name}.svg" for name in drawn]
+        (folder / f"{name}.svg").write_text(standing_alone(svg), encoding="utf-8")
+    return drawn
 
 
 def leave_report(path: Path) -> None:

@@ -1,5 +1,6 @@
 """What a picture shows: axes, lines, bands and dots, in named colours of the palette."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ Values = Sequence[float | None]
 class Axis:
     """What an axis shows: numbers, the ones it ``includes`` too, or ``categories`` from top to bottom.
 
-    On one for ``whole`` numbers no other has a tick.
+    On one for ``whole`` numbers no other has a tick; what is below ``floor`` is drawn at its end.
     """
 
     label: str
@@ -18,6 +19,7 @@ class Axis:
     includes: tuple[float, ...] = ()
     categories: tuple[str, ...] = ()
     whole: bool = False
+    floor: float = -math.inf
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,7 @@ class Dot:
     """A value of a category (its number), with the range that it varies over."""
 
     x: float
-    category: int
+    category: float
     colour: str
     marker: str = "o"
     spread: tuple[float, float] | None = None

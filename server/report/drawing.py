@@ -5,8 +5,10 @@ colours themselves in their place, for a file of its own.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from xml.etree import ElementTree
+
+import numpy as np
 
 from server.report.chart import Band, Chart, Dot, Line, Values
 from server.report.palette import LIGHT
@@ -16,6 +18,9 @@ WIDTH, HEIGHT = 470.0, 310.0
 LEFT, RIGHT, BOTTOM = 64.0, 14.0, 44.0
 ROW = 21.0
 """Height of a category and of a row of the legend."""
+
+SAMPLE = 34.0
+"""Width of a line in the legend."""
 
 MOST_POINTS = 240
 MOST_MARKERS = 7
@@ -44,7 +49,7 @@ class _Drawing:
             self.left = 18 + max(_width(c) for c in chart.y.categories)
         self.top = 40.0 + (ROW * (1 + max(entry[1] for entry in legend)) if legend else 0)
         rows = len(chart.y.categories)
-        self.height = self.top + ROW * rows + 8 + BOTTOM if rows else HEIGHT
+        self.height = self.top + (ROW * rows + 8 if rows else HEIGHT - 40 - ROW - BOTTOM) + BOTTOM
         self.bottom = self.height - BOTTOM
         self.root = ElementTree.Element(
             "svg",
@@ -72,8 +77,8 @@ class _Drawing:
         plot = self._add("g", clip_path=f"url(#clip-{chart.name})")
         for band in chart.bands:
             self._band(plot, band)
-        for line in chart.lines:
-            self._line(plot, line)
+        for number, line in enumerate(chart.lines):
+            self._line(plot, line, number / len(chart.lines))
         for dot in chart.dots:
             self._dot(dot)
 
@@ -106,7 +111,8 @@ class _Drawing:
             place = f"translate(12 {(self.top + self.bottom) / 2:.1f}) rotate(-90)"
             self._text(0, 0, chart.y.label, "fill:var(--muted);text-anchor:middle").set("transform", place)
 
-    def _line(self, plot: ElementTree.Element, line: Line) -> None:
+    def _line(self, plot: ElementTree.Element, line: Line, offset: float) -> None:
+        """Draw a line; ``offset`` shifts its markers, so that lines one upon the other are seen to be two."""
         kept = _kept(line.x, self.chart.x.log)
         path, pen = [], "M"
         for k in kept:
@@ -124,7 +130,7 @@ class _Drawing:
         known = [k for k in kept if line.y[k] is not None]
         places = [self.x(line.x[k] or 0) - self.left for k in known]
         if line.marker or (len(known) == 1 and not line.faint):
-            for k in (known[j] for j in thin(places, MOST_MARKERS)):
+            for k in (known[j] for j in _spread(places, WIDTH - RIGHT - self.left, offset)):
                 self._marker(plot, self.x(line.x[k] or 0), self.y(line.y[k] or 0), line.marker, line.colour)
         for k in (known[j] for j in thin(places, MOST_TIPS)):
             spot = _add(
@@ -159,13 +165,13 @@ class _Drawing:
     ) -> None:
         if area:
             style = f"fill:var(--{colour});fill-opacity:.25"
-            self._add("rect", x=x, y=y - 2, width=20.0, height=10.0, style=style)
+            self._add("rect", x=x, y=y - 2, width=SAMPLE, height=10.0, style=style)
         elif dash is not None:
             style = f"stroke:var(--{colour});stroke-width:2" + (f";stroke-dasharray:{dash}" if dash else "")
-            self._add("path", d=f"M{x:.1f} {y + 3:.1f}h22", style=style)
+            self._add("path", d=f"M{x:.1f} {y + 3:.1f}h{SAMPLE:g}", style=style)
         if marker:
-            self._marker(self.root, x + 11, y + 3, marker, colour)
-        self._text(x + 28, y + 7.5, label)
+            self._marker(self.root, x + SAMPLE / 2, y + 3, marker, colour)
+        self._text(x + SAMPLE + 6, y + 7.5, label)
 
     def _marker(
         self, parent: ElementTree.Element, x: float, y: float, kind: str, colour: str, hollow: bool = False
@@ -213,7 +219,8 @@ def _scales(chart: Chart) -> tuple[Scale, Scale]:
     ys = [y for line in chart.lines for y in line.y if y is not None]
     ys += [y for band in chart.bands for y in (*band.low, *band.high) if y is not None]
     horizontal = Scale.around((*xs, *chart.x.includes), chart.x.log)
-    return horizontal, Scale.around((*ys, *chart.y.includes), chart.y.log)
+    ys = [max(y, chart.y.floor) for y in (*ys, *chart.y.includes)]
+    return horizontal, Scale.around(ys, chart.y.log)
 
 
 def _legend(chart: Chart) -> Iterator[tuple[float, int, str, str, str, str | None, bool]]:
@@ -225,7 +232,7 @@ def _legend(chart: Chart) -> Iterator[tuple[float, int, str, str, str, str | Non
     entries += [(band.label, band.colour, "", None, True) for band in chart.bands if band.label]
     entries += [(label, colour, marker, None, False) for label, colour, marker in chart.keys]
     for entry in entries:
-        width = 28 + _width(entry[0]) + 16
+        width = SAMPLE + 6 + _width(entry[0]) + 16
         if x > 2 and x + width > WIDTH + 16:
             x, row = 2.0, row + 1
         yield (x, row, *entry)
@@ -234,6 +241,14 @@ def _legend(chart: Chart) -> Iterator[tuple[float, int, str, str, str, str | Non
 
 def _kept(numbers: Values, log: bool) -> list[int]:
     return thin([number or 0 for number in numbers], MOST_POINTS, log)
+
+
+def _spread(places: Sequence[float], width: float, offset: float) -> list[int]:
+    """Return which of some ascending places are nearest to a few that are evenly spread."""
+    if not places:
+        return []
+    wanted = [(k + offset) * width / MOST_MARKERS for k in range(MOST_MARKERS + 1)]
+    return sorted({int(np.argmin(np.abs(np.array(places) - goal))) for goal in wanted})
 
 
 def _width(text: str) -> float:

@@ -87,6 +87,7 @@ pre{background:var(--card);padding:10px 12px;overflow:auto;max-height:340px;font
 code{font-family:ui-monospace,"SF Mono",Menlo,"DejaVu Sans Mono",monospace;
  font-size:.92em;overflow-wrap:anywhere}
 summary{cursor:pointer}
+a{color:var(--blue)}
 .columns{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(330px,100%),1fr));gap:0 36px}
 @media (max-width:500px){body{padding:12px 14px 32px} .facts dd{font-size:17px}}
 @media print{body{max-width:none} pre{max-height:none}}

@@ -7,9 +7,14 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.data import TISSUE, RunFiles
+from tests.pages import check
 from tests.processes import Finished
 
 pytestmark = pytest.mark.xdist_group("e2e-compare")
+
+
+def first_within(run: RunFiles, degrees: float) -> int:
+    return next(row["round"] for row in run.rows if row["certified_angle_deg"] <= degrees)
 
 
 def read_table(folder: Path) -> dict[str, dict[str, str]]:
@@ -32,6 +37,12 @@ def test_the_flagship_beside_the_papers_two(localgd: Callable[..., Finished], tm
     sent = sum(row["bytes"]["received"] / row["clients"] for row in run.rows) / 1e6
     assert float(exact["megabytes"]) == pytest.approx(sent)
     assert "out/table.md" in done.last_line
+    text = " ".join(check(tmp_path / "out" / "compare.html").text.split())
+    assert "3 runs side by side on tissue" in text
+    assert f"cutting-plane {first_within(run, 10)}" in text
+    assert {"true-by-rounds.svg", "bytes-to-certified.svg"} <= {
+        path.name for path in (tmp_path / "out" / "plots").iterdir()
+    }
     assert "1/3 local-gd-gradient-K100-seed0: 20 rounds" in done.stdout
 
 

@@ -46,6 +46,12 @@ def test_every_combination_once() -> None:
     ]
 
 
+def test_alphas_are_numbers_and_part_of_a_name_where_they_are_not_the_default() -> None:
+    planned = plan({}, "consensus", alphas="0.3, 10", seeds="1")
+    assert names(planned) == ["consensus-projection-seed1", "consensus-projection-alpha10-seed1"]
+    assert [config.alpha for config in planned.configs] == [0.3, 10.0]
+
+
 def test_solvers_go_to_the_strategies_that_name_none() -> None:
     planned = plan({}, "local-gd, modified-local-gd/proximal, flower:FedAvg", "gradient,projection")
     assert [(config.strategy, config.solver) for config in planned.configs] == [
@@ -101,6 +107,8 @@ def test_where_runs_stop(configured: float, stop: float | None, stops: float, ta
         ({"local_steps": "1,x"}, "local-steps = 'x' is not allowed; allowed: a whole number >= 1"),
         ({"local_steps": "0"}, "local-steps = 0 is not allowed"),
         ({"seeds": "-1"}, "seed = -1 is not allowed; allowed: a whole number >= 0"),
+        ({"alphas": "0"}, "alpha = 0.0 is not allowed; allowed: a number > 0"),
+        ({"alphas": "small"}, "alpha = 'small' is not allowed"),
         ({"stop": 90.0}, "stop-at-certified-angle = 90.0 is not allowed"),
     ],
 )
@@ -134,7 +142,7 @@ def test_the_first_round_within_the_target_counts(tmp_path: Path) -> None:
     config = Config.of({"strategy": "local-gd", "local-steps": 3, "seed": 4})
     assert outcome_of(config, tmp_path / "run", 0.5) == Outcome(
         "local-gd", "gradient", 3, 4, rounds=4, to_target=2, certified_angle_deg=0.2, errors=0,
-        megabytes=8.0, seconds=1.5,
+        megabytes=8.0, seconds=1.5, alpha=0.3,
     )  # fmt: skip
     assert outcome_of(config, tmp_path / "run", 0.04).to_target is None
 
@@ -144,23 +152,24 @@ def test_what_there_is_of_a_failed_run(tmp_path: Path) -> None:
     config = Config.of({"strategy": "consensus"})
     cut, none = (outcome_of(config, tmp_path / name, 1.0, "why") for name in ("cut", "none"))
     assert (cut.rounds, cut.to_target, cut.seconds, cut.failure) == (1, None, None, "why")
-    assert none == Outcome("consensus", "projection", None, 0, failure="why")
+    assert none == Outcome("consensus", "projection", None, 0, failure="why", alpha=0.3)
     assert conclusion(none) == "failed: why"
 
 
 def test_the_tables(tmp_path: Path) -> None:
     outcomes = [
-        Outcome("local-gd", "gradient", 10, 0, 300, None, 19.4, 44.7, 0, 0.975, 1.264, 2.5),
+        Outcome("local-gd", "gradient", 10, 0, 300, None, 19.4, 44.7, 0, 0.975, 1.264, 2.5, alpha=0.1),
         Outcome("cutting-plane", "projection", None, 0, 5, 5, 2.6e-12, 0.0001, 0, 1.0, 0.1, 0.2),
         Outcome("consensus", "projection", None, 0, failure="a | b"),
     ]
     write_tables(tmp_path, outcomes, 0.1)
     text = (tmp_path / "table.md").read_text(encoding="utf-8").splitlines()
-    assert text[0].startswith("| strategy | K | seed | rounds to 0.1° | rounds | true |")
+    assert text[0].startswith("| strategy | K | α | seed | rounds to 0.1° | rounds | true |")
     assert text[2] == (
-        "| local-gd with gradient | 10 | 0 | > 300 | 300 | 19.40° | 44.70° | 0 | 97.5% | 1.26 | 2.50 |  |"
+        "| local-gd with gradient | 10 | 0.1 | 0 | > 300 | 300 | 19.40° | 44.70° | 0 | 97.5% | "
+        "1.26 | 2.50 |  |"
     )
-    assert text[3].startswith("| cutting-plane with projection | - | 0 | 5 | 5 | 2.6e-12° | 0.0001° |")
+    assert text[3].startswith("| cutting-plane with projection | - | - | 0 | 5 | 5 | 2.6e-12° | 0.0001° |")
     assert text[4].endswith(r"| a \| b |")
     with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
         read = list(csv.DictReader(file))
@@ -202,7 +211,7 @@ def test_a_failing_run_does_not_lose_the_others(tmp_path: Path, monkeypatch: pyt
     table = (tmp_path / "out" / "table.md").read_text(encoding="utf-8")
     assert "| these data |" in table
     assert "| ZeroDivisionError: two |" in table
-    assert "| local-gd with gradient | 100 | 0 | 1 |" in table
+    assert "| local-gd with gradient | 100 | 0.3 | 0 | 1 |" in table
     lines = said.getvalue().splitlines()
     assert lines[0] == "1/3 consensus-projection-seed0: failed: these data"
     assert str(tmp_path / "out" / "table.md") in lines[-1]

@@ -1,56 +1,16 @@
 """The report of a run, from whatever its directory holds."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tomli_w
 
-from common.config import Config
 from common.errors import UserError
 from server.report import leave_report, write_report
 from tests.pages import check
-
-EVIL = '<img src=x onerror=alert(1)>&"'
-
-
-def row(number: int, **other: Any) -> dict[str, Any]:
-    return {
-        "round": number, "loss": 0.5 / number, "errors": 0, "margin": 0.1 - 0.05 / number,
-        "margin_bound": 0.1 + 0.05 / number, "certified_angle_deg": 60.0 / number,
-        "true_angle_deg": 20.0 / number, "reference_distance": None, "test_accuracy": 0.875,
-        "weight_norm": 1.0, "active": {"least": 1, "most": 2},
-        "turn_deg": None if number == 1 else 1.0 / number, "drift_deg": 5.0 / number,
-        "client_drift_deg": {"a": 4.0 / number, EVIL: 6.0 / number}, "clients": 2, "missing": [],
-        "seconds": {"total": 0.02, "clients": 0.015, "combine": 0.001},
-        "bytes": {"sent": 4000, "received": 4000},
-    } | other  # fmt: skip
-
-
-def write(
-    path: Path, rows: list[dict[str, Any]], stopped_by: str = "rounds", error: str = "", **keys: Any
-) -> Path:
-    """Write a run directory; without ``stopped_by`` one whose run has not ended."""
-    path.mkdir()
-    config = Config.of({key.replace("_", "-"): value for key, value in keys.items()})
-    (path / "config.toml").write_text(tomli_w.dumps(config.values()), encoding="utf-8")
-    clients = [
-        {"name": name, "count": 7, "fingerprint": "f00d", "max_norm": 1.0, "beta": 0.25}
-        for name in ("a", EVIL)
-    ]
-    handshake = {
-        "clients": clients, "classes": [EVIL, "well"], "dimension": 3, "intercept": True, "loss": config.loss,
-        "norm": 2.0, "beta": 0.25, "learning_rate": 0.04, "regularization": 0.0,
-    }  # fmt: skip
-    (path / "handshake.json").write_text(json.dumps(handshake), encoding="utf-8")
-    (path / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    if stopped_by:
-        summary = {"stopped_by": stopped_by, "seconds": 1.5, "versions": {"localgd": "1.2.3"}}
-        (path / "summary.json").write_text(json.dumps(summary | ({"error": error} if error else {})))
-    return path
+from tests.run_directories import EVIL, row, write
 
 
 def text_of(path: Path) -> str:
