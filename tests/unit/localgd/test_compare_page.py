@@ -61,10 +61,8 @@ def test_over_seeds_a_run_that_has_stopped_keeps_its_last_model(tmp_path: Path) 
 
 def test_costs(tmp_path: Path) -> None:
     own = run(tmp_path, 180, 40, 8, 2)
-    assert (spent(own, ROUNDS), spent(own, MEGABYTES)) == (
-        [1, 2, 3, 4],
-        pytest.approx([2e-3, 4e-3, 6e-3, 8e-3]),
-    )
+    assert spent(own, ROUNDS) == [1, 2, 3, 4]
+    assert spent(own, MEGABYTES) == pytest.approx([2e-3, 4e-3, 6e-3, 8e-3])
     assert (cost(own, CERTIFIED, 10, ROUNDS), cost(own, TRUE, 10, ROUNDS)) == (3, 3)
     assert cost(own, TRUE, 25, MEGABYTES) == pytest.approx(4e-3)
     assert cost(own, CERTIFIED, 1, ROUNDS) is None
@@ -100,10 +98,10 @@ def test_a_fixed_budget_of_local_steps(tmp_path: Path) -> None:
     chart = drawn["budget"]
     assert chart.title == "True angle after 20 local steps"
     # K = 1 has had 20 rounds, K = 5 four
-    assert {line.label: (list(line.x), list(line.y)) for line in chart.lines} == {
-        "local-gd": ([1, 5], pytest.approx([45 / 20, 45 / 4])),
-        "flower:FedAvg": ([1, 5], pytest.approx([45 / 20, 45 / 4])),
-    }
+    assert [line.label for line in chart.lines] == ["local-gd", "flower:FedAvg"]
+    for line in chart.lines:
+        assert list(line.x) == [1, 5]
+        assert list(line.y) == pytest.approx([45 / 20, 45 / 4])
     assert list(drawn["by-steps"].lines[1].x)[:3] == [5, 10, 15]
 
 
