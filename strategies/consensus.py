@@ -1,7 +1,7 @@
 """Consensus max-margin: the exact centralized model in constant memory, by the method of multipliers."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +34,11 @@ class Consensus(LocalSolveStrategy[ConsensusState]):
 
     A client projects ``z − uᵢ``; the server averages and moves the multipliers, which live with it, so
     clients stay without state.  The penalty follows the balance of the residuals (ibid. §3.4.1).
+
+    A client that is missing counts as one that agrees with the consensus, so ``uᵢ + z`` is what stays of it.
+    The method is then Douglas and Rachford's in some of its coordinates, which has the same limit whoever
+    takes part, if only everybody keeps coming back (Iutzeler et al. 2013): a missing client delays the end,
+    and does not move it.
     """
 
     def __init__(self, settings: SolverSettings = PROJECTION, federation: Federation | None = None) -> None:
@@ -52,17 +57,30 @@ class Consensus(LocalSolveStrategy[ConsensusState]):
     def combine(self, state: ConsensusState, answers: Sequence[Answer]) -> ConsensusState:
         """Average the relaxed local models, move the multipliers, balance the penalty."""
         before, zero = state.weights, np.zeros_like(state.weights)
-        multipliers = {answer.client: state.multipliers.get(answer.client, zero) for answer in answers}
+        names = {*state.multipliers, *self.names, *(answer.client for answer in answers)}
+        multipliers = {name: state.multipliers.get(name, zero) for name in sorted(names)}
         local = {a.client: before - multipliers[a.client] + a.solutions[0].displacement for a in answers}
-        relaxed = {name: RELAXATION * w + (1 - RELAXATION) * before for name, w in local.items()}
-        total = sum((relaxed[name] + multipliers[name] for name in local), zero)
-        weights = total / (len(local) + 1 / state.penalty)
-        multipliers = {name: multipliers[name] + relaxed[name] - weights for name in local}
+        relaxed = {
+            name: RELAXATION * local.get(name, before) + (1 - RELAXATION) * before for name in multipliers
+        }
+        total = sum((relaxed[name] + u for name, u in multipliers.items()), zero)
+        weights = total / (len(multipliers) + 1 / state.penalty)
+        multipliers = {name: u + relaxed[name] - weights for name, u in multipliers.items()}
         primal = np.sqrt(sum(np.sum((w - weights) ** 2) for w in local.values()))
         dual = state.penalty * np.sqrt(len(local)) * np.linalg.norm(weights - before)
         change = STEP if primal > UNBALANCED * dual else 1 / STEP if dual > UNBALANCED * primal else 1.0
         multipliers = {name: u / change for name, u in multipliers.items()}
         return ConsensusState(weights, multipliers, state.penalty * change)
+
+    def forget(self, state: ConsensusState, client: str) -> ConsensusState:
+        """Start a client whose data have changed from a multiplier of zero."""
+        kept = {name: u for name, u in state.multipliers.items() if name != client}
+        return replace(state, multipliers=kept)
+
+    @property
+    def names(self) -> Collection[str]:
+        """The federation's clients, as far as they are known."""
+        return self.federation.names.values() if self.federation else ()
 
     def weights(self, state: ConsensusState) -> Vector:
         """Return the consensus."""

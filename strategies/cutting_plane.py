@@ -1,7 +1,7 @@
 """Cutting planes: the exact centralized max-margin model, from the clients' projections."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -105,24 +105,29 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
         NotSeparable
             When the cuts contradict each other.
         """
-        new = sorted({answer.client for answer in answers} - state.places.keys())
-        feasible = shorter(state.feasible, scaled_to_feasible(state.weights, answers))
-        state = replace(state, clients=(*state.clients, *new), feasible=feasible)
+        answered = {answer.client for answer in answers}
+        new = sorted(answered - state.places.keys())
+        state = replace(state, clients=(*state.clients, *new), feasible=None if new else state.feasible)
+        if answers and answered >= self.everybody(state):
+            known = scaled_to_feasible(state.weights, answers)
+            state = replace(state, feasible=shorter(state.feasible, known))
         fresh = gathered(answers, lambda client: self.owner(state, client))
         if not fresh:  # without any cut the shortest model is zero, not an initial one that all accept
             return state if state.cuts else replace(state, weights=np.zeros_like(state.weights))
-        cuts = joined(state.cuts, fresh)
-        normals = np.stack([cut.normal.reshape(-1) for cut in cuts])
-        carrying = [k for k, cut in enumerate(cuts) if cut.weight > 0]
-        found = least_distance_of_rows(normals, np.ones(len(cuts)), carrying)
-        weights = found.values @ normals
-        if found.result == "infeasible":
-            bound = float(np.linalg.norm(weights)) / math.fsum(found.values)
-            raise NotSeparable(
-                f"the clients' data together are not linearly separable (no margin above {bound:.1g}), so "
-                "there is no max-margin model; strategy = 'local-gd' or 'modified-local-gd' goes on without"
-            )
-        return replace(state, weights=weights.reshape(state.weights.shape), cuts=weighed(cuts, found.values))
+        return resolved(state, joined(state.cuts, fresh))
+
+    def everybody(self, state: CutState) -> Set[str]:
+        """Return who has to answer before a model may count as feasible: all that are known of."""
+        return set(self.federation.names.values()) if self.federation else state.places.keys()
+
+    def forget(self, state: CutState, client: str) -> CutState:
+        """Drop the cuts that a client, whose data have changed, had a part in."""
+        if client not in state.places:
+            return replace(state, feasible=None)
+        owner = self.owner(state, client)
+        kept = [cut for cut in state.cuts if cut.owner != owner]
+        state = replace(state, cuts=(), feasible=None)
+        return resolved(state, kept) if kept else replace(state, weights=np.zeros_like(state.weights))
 
     def weights(self, state: CutState) -> Vector:
         """Return the model."""
@@ -131,6 +136,27 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
     def dual_mass(self, state: CutState) -> float:
         """The model is the cuts' combination, and a cut has mass 1."""
         return math.fsum(cut.weight for cut in state.cuts)
+
+
+def resolved(state: CutState, cuts: Sequence[Cut]) -> CutState:
+    """Return the state with the shortest model that satisfies all of some cuts, and without the long idle.
+
+    Raises
+    ------
+    NotSeparable
+        When the cuts contradict each other.
+    """
+    normals = np.stack([cut.normal.reshape(-1) for cut in cuts])
+    carrying = [k for k, cut in enumerate(cuts) if cut.weight > 0]
+    found = least_distance_of_rows(normals, np.ones(len(cuts)), carrying)
+    weights = found.values @ normals
+    if found.result == "infeasible":
+        bound = float(np.linalg.norm(weights)) / math.fsum(found.values)
+        raise NotSeparable(
+            f"the clients' data together are not linearly separable (no margin above {bound:.1g}), so "
+            "there is no max-margin model; strategy = 'local-gd' or 'modified-local-gd' goes on without"
+        )
+    return replace(state, weights=weights.reshape(state.weights.shape), cuts=weighed(cuts, found.values))
 
 
 def scaled_to_feasible(weights: Vector, answers: Sequence[Answer]) -> Vector | None:

@@ -193,9 +193,9 @@ def test_every_part_of_every_solution_is_a_cut() -> None:
 
 def test_the_shortest_feasible_model_is_kept() -> None:
     strategy = CuttingPlane()
-    state = CutState(np.array([4.0, 0.0]), feasible=np.array([3.0, 0.0]))
+    state = CutState(np.array([4.0, 0.0]), feasible=np.array([3.0, 0.0]), clients=("a", "b"))
     for margins, expected in (((4.0, 2.0), 2.0), ((4.0, 1.0), 3.0), ((4.0, -1.0), 3.0)):
-        answers = [answer(f"c{m}", [0, 0], mass=0.0, margin=m) for m in margins]
+        answers = [answer(name, [0, 0], mass=0.0, margin=m) for name, m in zip("ab", margins, strict=True)]
         found = strategy.combine(state, answers).feasible
         assert found is not None
         np.testing.assert_array_equal(found, [expected, 0])
