@@ -12,7 +12,7 @@ from benchmarks.table import Row
 from benchmarks.timing import in_turns, text
 from client.problem import Problem
 from client.solvers.descent import descend, span_is_cheaper
-from client.solvers.loops import logistic_steps
+from client.solvers.loops import span_steps
 from common.losses import LOSSES
 
 Matrix = NDArray[np.float64]
@@ -67,7 +67,7 @@ def against_blas(count: int) -> Row:
     start, gram, dual = problem.forward(centre), problem.gram, np.full(count, 0.5)
     out, gain = np.empty(count), 1 / problem.beta / count
     ours, product = in_turns(
-        lambda: logistic_steps(gram, start, STEPS, 1.0, gain), lambda: np.dot(gram, dual, out=out)
+        lambda: span_steps(gram, start, STEPS, 1.0, gain), lambda: np.dot(gram, dual, out=out)
     )
     return Row(
         f"one span step, n = {count}",

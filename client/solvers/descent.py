@@ -7,10 +7,11 @@ from array_api_compat import array_namespace, device
 
 from client.problem import Problem
 from client.solvers.batches import Batches
-from client.solvers.loops import logistic_steps
+from client.solvers.loops import primal_steps, span_steps
 from client.solvers.reply import solution
 from common.losses import Logistic
 from common.solution import LocalSolution
+from common.sparse import is_sparse
 
 Array = Any
 
@@ -55,8 +56,9 @@ def descent_dual(problem: Problem, start: Array, steps: int, rate: float, decay:
     """Return the dual of full-batch gradient steps from a centre whose margins are ``start``."""
     loss, adaptive = problem.loss, problem.loss.adaptive
     span = span_is_cheaper(problem.count, problem.size, steps)
-    if span and type(loss) is Logistic and isinstance(start, np.ndarray):
-        return logistic_steps(problem.gram, start, steps, 1.0 - rate * decay, rate / problem.count)
+    if type(loss) is Logistic and isinstance(start, np.ndarray) and (span or not is_sparse(problem.rows)):
+        loop, matrix = (span_steps, problem.gram) if span else (primal_steps, problem.rows)
+        return loop(matrix, start, steps, 1.0 - rate * decay, rate / problem.count)
     dual = array_namespace(start).zeros_like(start)
     margins, eta = start, rate
     for step in range(steps):
