@@ -1,6 +1,7 @@
 """Run what has not been run, draw the figures and write the document: ``make reproduce``."""
 
 import argparse
+import logging
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("--fresh", action="store_true", help="forget what these studies have run before")
     parser.add_argument("--page", type=Path, default=document.PAGE, help="the document to write")
     given = parser.parse_args()
+    logging.disable(logging.WARNING)  # a line for every round
     for study in given.only:
         began = time.monotonic()
         made = conduct(study, given.workers, given.fresh)

@@ -61,7 +61,6 @@ def said(run: Run) -> str:
 
 def _made(missing: Sequence[Keys], workers: int) -> Iterator[Run]:
     if workers == 1 or len(missing) < 2:
-        logging.disable(logging.WARNING)
         yield from map(measure, missing)
         return
     spawn = multiprocessing.get_context("spawn")  # Flower starts threads, which a fork would not bring along
