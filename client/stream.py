@@ -3,10 +3,12 @@
 import random
 import re
 import ssl
+import threading
 import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import chain
 from queue import SimpleQueue
 from typing import Any
 
@@ -18,9 +20,12 @@ from flwr.common.constant import ErrorCode
 from client.handshake import what_is_wrong
 from common import stream as words
 from common.errors import RunError, UserError
+from common.frames import LARGEST_FIRST, Incoming, Outgoing
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between attempts to connect
 CONNECT_SECONDS = 5
+WELCOME_SECONDS = 60.0  # from the call to the server's word that this client is in
+KEEPALIVE_SECONDS = 10.0  # a server that is gone is noticed after twice this time
 
 
 def join(
@@ -112,28 +117,26 @@ class _Refused(Exception):
 
 
 class _Desk:
-    """Answers frames with frames; one that comes again after a lost connection, with the same answer."""
+    """Answers messages; one that comes again after a lost connection, with the same answer."""
 
     def __init__(self, client_app: ClientApp, context: Context) -> None:
         self._client_app = client_app
         self._context = context
-        self._last: tuple[str | None, bytes] = None, b""
+        self._last: tuple[str, Outgoing] = "", Outgoing(b"")
 
-    def reply(self, frame: bytes, max_bytes: int) -> bytes:
-        try:
-            message = words.unpack(frame)
-        except Exception as cause:
-            raise _Refused(f"this client cannot read its message: {cause}") from cause
-        message_id = message.metadata.message_id
-        if self._last[0] != message_id:
+    def reply(self, incoming: Incoming, max_bytes: int) -> Outgoing:
+        if self._last[0] != incoming.message_id:
+            message = incoming.message()
             self._context.run_id = message.metadata.run_id
             self._context.node_id = message.metadata.dst_node_id
-            answer = words.pack(words.answer(self._client_app, message, self._context))
-            if len(answer) > max_bytes:
-                reason = f"the reply has {len(answer)} bytes, the server takes at most {max_bytes}"
+            answer = Outgoing.of(words.answer(self._client_app, message, self._context))
+            if answer.size > max_bytes or len(answer.first) > LARGEST_FIRST:
+                reason = f"the reply has {answer.size} bytes, the server takes at most {max_bytes}"
+                if answer.size <= max_bytes:
+                    reason = f"the reply has {len(answer.first)} bytes beside arrays, at most {LARGEST_FIRST}"
                 error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
-                answer = words.pack(Message(error, reply_to=message))
-            self._last = message_id, answer
+                answer = Outgoing.of(Message(error, reply_to=message))
+            self._last = message.metadata.message_id, answer
         return self._last[1]
 
 
@@ -141,17 +144,31 @@ def _attend(
     channel: Any, identity: tuple[tuple[str, str | bytes], ...], desk: _Desk, on_joined: Callable[[], None]
 ) -> None:
     """One stream, from the call to its end."""
-    outbox: SimpleQueue[bytes | None] = SimpleQueue()
-    stream = channel.stream_stream(f"/{words.SERVICE}/{words.METHOD}")
-    call = stream(iter(outbox.get, None), metadata=identity)
+    outbox: SimpleQueue[Outgoing | None] = SimpleQueue()
+    frames = chain.from_iterable(answer.frames() for answer in iter(outbox.get, None))
+    call = channel.stream_stream(f"/{words.SERVICE}/{words.METHOD}")(frames, metadata=identity)
+    unwelcome = threading.Timer(WELCOME_SECONDS, call.cancel)
+    unwelcome.daemon = True
+    unwelcome.start()
     joined = False
     try:
         welcome = dict(call.initial_metadata() or ())
+        unwelcome.cancel()
         if words.LIMIT_KEY in welcome:
             joined = True
             on_joined()
+        incoming = None
         for frame in call:
-            outbox.put(desk.reply(frame, int(welcome[words.LIMIT_KEY])))
+            try:
+                if incoming is None:
+                    incoming = Incoming(frame)
+                else:
+                    incoming.add(frame)
+                if incoming.missing == 0:
+                    outbox.put(desk.reply(incoming, int(welcome[words.LIMIT_KEY])))
+                    incoming = None
+            except ValueError as cause:
+                raise _Refused(f"this client cannot read its message: {cause}") from cause
     except grpc.RpcError as error:
         code, text = error.code().name, error.details() or ""
         if code == "ABORTED":
@@ -161,6 +178,7 @@ def _attend(
             raise _Refused(text) from None
         raise _Lost(joined, _why(text) or code) from None
     finally:
+        unwelcome.cancel()
         outbox.put(None)
         call.cancel()
 
@@ -172,7 +190,7 @@ def _why(text: str) -> str:
 
 def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> Any:
     options = [
-        *words.KEEPALIVE_OPTIONS,
+        *words.options(KEEPALIVE_SECONDS, KEEPALIVE_SECONDS),
         ("grpc.max_receive_message_length", -1),  # the server is trusted with this
         ("grpc.max_send_message_length", -1),
         ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # bounds one attempt to connect

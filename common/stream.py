@@ -1,8 +1,9 @@
 """The words of the gRPC stream that server and client share. Nothing here opens a socket.
 
-One bidirectional stream per client, for the whole run. Each frame is one serialised Flower `Message`. The
+One bidirectional stream per client, for the whole run; what it carries are the frames of `common.frames`. The
 client says who it is in the call's metadata; the server takes it in with its initial metadata, or refuses it
-with a status. The server has at most one message on its way to a client at a time.
+with a status. The server has at most one message on its way to a client at a time, and a client sends nothing
+but the reply to it.
 
 How a stream ends: OK, the run is done; ABORTED, the run failed and the text says why; a code in `REFUSALS`,
 trying again is of no use; anything else, the connection was lost.
@@ -12,18 +13,14 @@ import ipaddress
 from importlib import metadata
 from logging import ERROR
 
-from flwr.app import ArrayRecord, Context, Error, Message, RecordDict
+from flwr.app import Context, Error, Message
 from flwr.clientapp import ClientApp
 from flwr.common import log
 from flwr.common.constant import ErrorCode
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
-from flwr.common.serde_utils import metadata_to_proto
-from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
 
 from common.errors import UserError
 
-PROTOCOL_VERSION = 1
+PROTOCOL_VERSION = 2
 SERVICE = "localgd.Stream"
 METHOD = "Join"
 REFUSALS = {
@@ -49,43 +46,26 @@ LIMIT_KEY = "localgd-max-message-bytes"
 MAX_MESSAGE_BYTES = 2**30
 MAX_NAME_LENGTH = 128
 
-KEEPALIVE_OPTIONS = [
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.http2.max_pings_without_data", 0),
-]
 
+def options(keepalive: float, patience: float) -> list[tuple[str, int]]:
+    """Options of gRPC for either end.
 
-def pack(message: Message) -> bytes:
-    """One frame: the message with its metadata and its content or error."""
-    if message.has_content():
-        proto = ProtoMessage(metadata=metadata_to_proto(message.metadata))
-        _fill(proto.content, message.content)
-    else:
-        proto = message_to_proto(message)
-    frame: bytes = proto.SerializeToString()
-    return frame
-
-
-def unpack(frame: bytes) -> Message:
-    """The message of a frame; raises if the bytes are none."""
-    return message_from_proto(ProtoMessage.FromString(frame))
-
-
-def _fill(proto: ProtoRecordDict, content: RecordDict) -> None:
-    """What `recorddict_to_proto` makes, but each array is copied once, not at every level of nesting."""
-    proto.SetInParent()
-    for key, record in content.items():
-        if isinstance(record, ArrayRecord):
-            item = proto.items.add(key=key)
-            item.array_record.SetInParent()
-            for name, array in record.items():
-                value = item.array_record.items.add(key=name).value
-                value.dtype, value.stype, value.data = array.dtype, array.stype, array.data
-                value.shape.extend(array.shape)
-        else:
-            proto.items.extend(recorddict_to_proto(RecordDict({key: record})).items)
+    Parameters
+    ----------
+    keepalive, patience
+        Seconds of silence after which the other end is asked whether it is there, and that it has to answer.
+    """
+    return [
+        ("grpc.keepalive_time_ms", int(1000 * keepalive)),
+        ("grpc.keepalive_timeout_ms", int(1000 * patience)),
+        ("grpc.http2.ping_timeout_ms", int(1000 * patience)),  # a minute otherwise, whatever the line above
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.max_pings_without_data", 0),
+        # Beyond the frame that is being read take in no more than this. So who does not read holds up the
+        # sender, and the answer to a question does not wait behind megabytes on a slow network.
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", 2**16),
+    ]
 
 
 def answer(client_app: ClientApp, message: Message, context: Context) -> Message:
