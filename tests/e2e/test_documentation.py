@@ -76,7 +76,7 @@ def run_blocks(page: Path, folder: Path) -> None:
     }
     address = f"127.0.0.1:{free_port()}"
     programs = {"sh": ["sh", "-ec"], "python": [sys.executable, "-c"]}
-    for block in blocks(page):
+    for block, after in zip(blocks(page), [*blocks(page)[1:], Block("", "")], strict=True):
         if block.language in programs:
             done = subprocess.run(
                 [*programs[block.language], block.text.replace("127.0.0.1:8080", address)],
@@ -88,6 +88,8 @@ def run_blocks(page: Path, folder: Path) -> None:
                 check=False,
             )
             assert done.returncode == 0, f"{block.text}\n{done.stdout}{done.stderr}"
+            if (block.language, after.language) == ("python", "text"):
+                assert done.stdout == after.text
 
 
 def check_readme(folder: Path) -> None:
@@ -101,6 +103,12 @@ def check_readme(folder: Path) -> None:
 
 def check_tutorial(folder: Path) -> None:
     federation = RunFiles(folder / "federation")
+    [shown] = [block.text for block in blocks(ROOT / "docs" / "tutorial.md") if "margin" in block.text]
+    for line in shown.splitlines()[1:]:
+        number, _, _, margin, bound, certified, *_ = line.split()
+        row = federation.rows[int(number) - 1]
+        assert [row["margin"], row["margin_bound"]] == pytest.approx([float(margin), float(bound)], abs=2e-4)
+        assert row["certified_angle_deg"] == pytest.approx(float(certified.rstrip("°")), rel=0.1, abs=0.01)
     assert federation.rows[-1]["certified_angle_deg"] <= 0.1
     assert [client["name"] for client in federation.json("handshake.json")["clients"]] == [
         f"client-{k}" for k in range(3)
