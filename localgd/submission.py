@@ -4,12 +4,14 @@ import dataclasses
 import importlib.metadata
 import importlib.util
 import json
+import math
 import re
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ PACKAGES = ("server", "client", "strategies", "common")
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 COMMAND_SECONDS = 60.0
 """How long one `flwr` command may take."""
+PATIENCE = 120.0
+"""How long, in seconds, a SuperLink may be lost while a run is watched."""
 
 
 def submit(
@@ -75,8 +79,7 @@ def submit(
         say(line)
 
     try:
-        flwr.follow_log(run_id, follow, deadline)
-        status, details = flwr.wait(run_id, deadline)
+        status, details = flwr.watch(run_id, follow, deadline)
     except BaseException:  # an interrupt, a timeout: nobody would wait for the run any more
         flwr.stop(run_id)
         raise
@@ -209,12 +212,38 @@ class Flwr:
                 watch.cancel()
                 process.kill()
 
-    def wait(self, run_id: str, deadline: float) -> tuple[str, str]:
-        """Return a run's status and its details, once it has finished or at the deadline."""
+    def watch(self, run_id: str, say: Callable[[str], None], deadline: float) -> tuple[str, str]:
+        """Hand on the log; return status and details once the run has finished, or at the deadline.
+
+        A SuperLink that is lost, as when it is started again, is looked for; its log is then told from the
+        beginning, of which only what is new is handed on.
+
+        Raises
+        ------
+        RunError
+            When it has been lost for longer than `PATIENCE`.
+        """
+        said, lost = Counter[str](), math.inf  # lines, and since when it is lost
         while True:
-            [run] = self.json("ls", (), ["--run-id", run_id])["runs"]
-            if str(run["status"]).startswith("finished") or time.monotonic() > deadline:
-                return str(run["status"]), str(run.get("status-details") or "")
+            told = Counter[str]()
+
+            def fresh(line: str, told: Counter[str] = told) -> None:
+                told[line] += 1
+                if told[line] > said[line]:
+                    said[line] += 1
+                    say(line)
+
+            self.follow_log(run_id, fresh, deadline)
+            try:
+                [run] = self.json("ls", (), ["--run-id", run_id])["runs"]
+            except RunError:
+                lost = min(lost, time.monotonic())
+                if time.monotonic() > min(lost + PATIENCE, deadline):
+                    raise
+            else:
+                lost = math.inf
+                if str(run["status"]).startswith("finished") or time.monotonic() > deadline:
+                    return str(run["status"]), str(run.get("status-details") or "")
             time.sleep(1)
 
     def stop(self, run_id: str) -> None:
