@@ -2,7 +2,6 @@
 
 import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from numpy.typing import NDArray
 from client.app import app as client_app
 from client.dataset import node_config
 from common.federation import Federation
-from common.solution import Answer, SolverSettings
+from common.solution import SolverSettings
 from server.grids.in_process import InProcessGrid
 from server.handshake import handshake
-from strategies import Callback, Costs, LocalGD
+from strategies import Callback, Costs, LocalGD, Turnout
 
 Vector = NDArray[np.float64]
 
@@ -28,7 +27,7 @@ class Clock(Callback):
         self.costs: list[Costs] = []
 
     def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        self, number: int, weights: Vector, dual_mass: float, turnout: Turnout, costs: Costs
     ) -> None:
         """Note the costs of a round."""
         self.costs.append(costs)

@@ -6,6 +6,7 @@ and at the end its memory; ``python -m benchmarks.memory fleet ADDRESS CLIENTS D
 
 import functools
 import json
+import math
 import subprocess
 import sys
 import threading
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks.stream import process
 from benchmarks.table import Row
 from client.stream import join
-from common.messages import Description, pack_answer, pack_description, pack_prepared
+from common.messages import Description, pack_answer, pack_description, pack_prepared, unpack_question
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from server.grids.stream import StreamGrid
 from server.handshake import handshake
@@ -79,7 +80,7 @@ def resident(key: str) -> int:
 
 def fleet(address: str, clients: int, dimension: int) -> None:
     """Be all clients: each answers every round with the same displacement, of no data at all."""
-    displacement = np.full(dimension, 1e-3)
+    displacement = np.full(dimension, 0.5 / math.sqrt(dimension))
     threads = []
     for k in range(clients):
         name = f"client-{k:04}"
@@ -103,7 +104,13 @@ def member(name: str, displacement: Vector) -> ClientApp:
     """Return a client that has an answer ready."""
     app = ClientApp()
     told = Description(name, 1, len(displacement), ("-1", "1"), "none", "none", None)
-    solution = LocalSolution((Part(displacement, 1.0),), 1, 1)
+    solution = LocalSolution((Part(displacement, 0.5),), 1, 1)
+
+    def answer(message: Message, *solutions: LocalSolution) -> Message:
+        asked = unpack_question(message.content)
+        margin = 0.1 * float(np.linalg.norm(asked.weights))
+        told = Answer(name, solutions, Measures(0.5, margin, 0, 1), asked.number)
+        return Message(pack_answer(told), reply_to=message)
 
     @app.query("describe")
     def describe(message: Message, context: Context) -> Message:
@@ -115,12 +122,11 @@ def member(name: str, displacement: Vector) -> ClientApp:
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        answer = Answer(name, (solution,), Measures(0.5, 0.1, 0, 1))
-        return Message(pack_answer(answer), reply_to=message)
+        return answer(message, solution)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        return Message(pack_answer(Answer(name, (), Measures(0.5, 0.1, 0, 1))), reply_to=message)
+        return answer(message)
 
     return app
 

@@ -107,7 +107,9 @@ def answer(message: Message, context: Context, solving: bool) -> RecordDict:
         solve(problem, move(centre), settings, where.name, question.number, k)
         for k, centre in enumerate(question.centres if solving else ())
     )
-    return pack_answer(Answer(where.name, solutions, problem.measure(move(question.weights))))
+    return pack_answer(
+        Answer(where.name, solutions, problem.measure(move(question.weights)), question.number)
+    )
 
 
 def find_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:

@@ -163,8 +163,12 @@ class Config:
     """The centralized model to compare with: auto (where all data are here), none, or a model file."""
     stop_at_certified_angle: float = key(0.0, number("degrees >= 0 and < 90", lambda x: 0 <= x < 90))
     """Degrees at which a run stops; 0 runs all rounds."""
+    on_missing: str = key("wait", one_of("wait", "reuse", "skip"))
+    """What a round does about a client that has not answered: end the run, use its last answer, or go on."""
     round_timeout: float = key(600.0, number("seconds > 0", lambda x: x > 0))
     """Seconds that a round waits for its clients."""
+    max_bad_replies: int = key(3, integer(1))
+    """With so many refused answers a client is left out; with on-missing = wait that ends the run."""
     checkpoint_every: int = key(10, integer(0))
     """Rounds between two checkpoints; 0 for only the last."""
     tensorboard: bool = key(False, BOOLEAN)
@@ -174,7 +178,7 @@ class Config:
     resume: str = key("", TEXT)
     """A run directory to go on with, from its newest checkpoint."""
     min_clients: int = key(2, integer(1))
-    """The fewest clients to start with once join-timeout is over."""
+    """The fewest clients to start with once join-timeout is over, and to go on with if some are missing."""
     join_timeout: float = key(300.0, number("seconds > 0", lambda x: x > 0))
     """Seconds that the server waits for its clients."""
 

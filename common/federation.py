@@ -29,13 +29,15 @@ class Client:
 class Federation:
     """The clients, sorted by name, and how their rows are prepared.
 
-    ``columns`` is the fingerprint of the feature names where a client's file has them, else ``"none"``.
+    ``columns`` is the fingerprint of the feature names where a client's file has them, else ``"none"``;
+    ``salt`` what the fingerprints of the data are salted with.
     """
 
     clients: tuple[Client, ...]
     preparation: Preparation
     norm: float
     columns: str = "none"
+    salt: str = ""
 
     @cached_property
     def names(self) -> dict[int, str]:
@@ -75,8 +77,20 @@ class Federation:
 
     @property
     def reach(self) -> float:
-        """The largest norm of a constraint: that of ``(e_y − e_c) ⊗ x`` is ``√2 ‖x‖``."""
-        return self.max_norm * (math.sqrt(2) if self.loss.labels == "many" else 1.0)
+        """The largest norm of a constraint."""
+        return self.reach_of(self.max_norm)
+
+    def reach_of(self, max_norm: float) -> float:
+        """Return the largest norm of a constraint of such rows: that of ``(e_y − e_c) ⊗ x`` is ``√2 ‖x‖``."""
+        return max_norm * (math.sqrt(2) if self.loss.labels == "many" else 1.0)
+
+    def client(self, name: str) -> Client:
+        """Return a client by name."""
+        return next(client for client in self.clients if client.name == name)
+
+    def changed(self, client: Client) -> "Federation":
+        """Return the federation with a client of that name as it is now."""
+        return replace(self, clients=tuple(client if c.name == client.name else c for c in self.clients))
 
     @property
     def largest(self) -> int:

@@ -72,12 +72,36 @@ def certified_angle(margin: float, bound: float, floor: float = -math.inf, tilt:
     return min(180.0, math.degrees(min(angles)) + ARCCOS_SLACK)
 
 
+class Combination:
+    """The sum of non-negative combinations of signed examples, as it grows: one vector, however many.
+
+    Attributes
+    ----------
+    total
+        ``Σ Zᵢᵀaᵢ``, flat.
+    mass, lengths, terms
+        ``Σ 1ᵀaᵢ``, ``Σ ‖Zᵢᵀaᵢ‖`` and how many they are.
+    """
+
+    def __init__(self, dimension: int) -> None:
+        self.total: Vector = np.zeros(dimension)
+        self.mass, self.lengths, self.terms = 0.0, 0.0, 0
+
+    def add(self, displacement: Vector, mass: float) -> None:
+        """Add one, in any shape."""
+        flat = displacement.reshape(-1)
+        self.total += flat
+        self.mass += mass
+        self.lengths += float(np.linalg.norm(flat))
+        self.terms += 1
+
+
 @dataclass(frozen=True)
 class Certificate:
     """The best bounds seen so far on the best margin ``γ*`` of the federation's pooled data.
 
     Both are rounded outwards, so they hold for the exact margin of the float64 rows that the
-    clients work with.  Immutable: `add` returns the next one.
+    clients work with.  Immutable: `add` and `take` return the next one.
 
     Attributes
     ----------
@@ -105,9 +129,16 @@ class Certificate:
     slack: float = 0.0
 
     def add(self, displacements: Iterable[Vector], masses: Iterable[float], summed: int = 0) -> "Certificate":
-        """Take in the local solutions of one round: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
+        """Take in the local solutions of one round, see `take`."""
+        total = Combination(self.dimension)
+        for displacement, mass in zip(displacements, masses, strict=True):
+            total.add(displacement, mass)
+        return self.take(total, summed)
 
-        Any subset of the clients will do.  A round without dual mass, or with next to none, changes nothing.
+    def take(self, found: "Combination", summed: int = 0) -> "Certificate":
+        """Take in the sum of local solutions: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
+
+        Any subset of the clients will do.  A sum without dual mass, or with next to none, changes nothing.
 
         The terms of the rounding slack: a client forms ``Zᵀa`` with an error of at most
         ``n ε max‖z‖ 1ᵀa``, however much the sum cancels; the server's sum over clients, its norm and
@@ -119,18 +150,12 @@ class Certificate:
             From how many combinations the server itself has summed each displacement, if it has: they may
             cancel as a client's examples do.
         """
-        total, mass, lengths, terms = np.zeros(self.dimension), 0.0, 0.0, self.clients
-        for displacement, part in zip(displacements, masses, strict=True):
-            flat = displacement.reshape(-1)
-            total += flat
-            mass += part
-            lengths += float(np.linalg.norm(flat))
-            terms += 1
-        if not mass > LEAST_MASS:
+        if not found.mass > LEAST_MASS:
             return self
-        relative = (self.dimension + self.count + terms + 8) * lengths / mass
+        terms = self.clients + found.terms
+        relative = (self.dimension + self.count + terms + 8) * found.lengths / found.mass
         slack = EPS * ((self.count + summed + 2) * self.max_norm + relative)
-        proof = total / mass
+        proof = found.total / found.mass
         bound = float(np.linalg.norm(proof)) + slack
         return replace(self, bound=bound, proof=proof, slack=slack) if bound < self.bound else self
 

@@ -17,7 +17,7 @@ from common.solution import Answer, LocalSolution, Measures, Part, Question, Sol
 
 Vector = NDArray[np.float64]
 
-PROTOCOL = 2
+PROTOCOL = 3
 """Rises when messages change in a way that an older peer would misread."""
 
 USER_ERROR = 1000
@@ -241,7 +241,9 @@ def pack_answer(answer: Answer) -> RecordDict:
             "steps": [s.steps for s in solutions],
         }
     )
-    config = ConfigRecord({"name": answer.client, "result": [s.result for s in solutions]})
+    config = ConfigRecord(
+        {"name": answer.client, "round": answer.number, "result": [s.result for s in solutions]}
+    )
     return RecordDict({"arrays": arrays, "metrics": metrics, "config": config})
 
 
@@ -251,8 +253,20 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
     Raises
     ------
     ValueError
-        When a number is not finite, a dual mass is negative or an array has the wrong shape; says which.
+        When a number is not finite, a dual mass is negative, an array has the wrong shape, or it is no answer
+        at all; says which.
     """
+    try:
+        return _unpack_answer(content, shape)
+    except ValueError:
+        raise
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from None
+    except Exception as error:  # whatever a stranger's records and bytes can raise
+        raise ValueError(f"it is no answer: {error}") from None
+
+
+def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
     arrays, metrics, config = content["arrays"], content["metrics"], content["config"]
     if not (
         isinstance(arrays, ArrayRecord)
@@ -262,14 +276,9 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
         raise TypeError("it is not made of arrays, metrics and a config")
     parts = []
     for k, mass in enumerate(metrics["dual-mass"]):  # type: ignore[arg-type]
-        displacement = unpack_array(arrays[f"displacement-{k}"])
-        if displacement.shape != shape:
-            raise ValueError(f"its displacement has shape {displacement.shape}, the model {shape}")
-        if not np.isfinite(displacement).all():
-            raise ValueError("its displacement is not finite")
         if not (math.isfinite(mass) and mass >= 0):
             raise ValueError(f"its dual mass is {mass}, not a finite number >= 0")
-        parts.append(Part(displacement, float(mass)))
+        parts.append(Part(_displacement(arrays[f"displacement-{k}"], shape), float(mass)))
     columns = (metrics["parts"], metrics["active"], metrics["steps"], config["result"])
     solutions, taken = [], 0
     for said, active, steps, result in zip(*columns, strict=True):  # type: ignore[arg-type]
@@ -289,7 +298,22 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
     )
     if not (math.isfinite(measures.loss) and math.isfinite(measures.margin)):
         raise ValueError(f"its loss {measures.loss} or margin {measures.margin} is not finite")
-    return Answer(str(config["name"]), tuple(solutions), measures)
+    return Answer(str(config["name"]), tuple(solutions), measures, int(config["round"]))  # type: ignore[arg-type]
+
+
+def _displacement(array: Array, shape: tuple[int, ...]) -> Vector:
+    """Read a displacement; what it says of its shape is looked at before its bytes are."""
+    if tuple(array.shape) != shape:
+        raise ValueError(f"its displacement has shape {tuple(array.shape)}, the model {shape}")
+    displacement = unpack_array(array)
+    if displacement.shape != shape or displacement.dtype != np.float64:
+        raise ValueError(
+            f"its displacement is {displacement.dtype} of shape {displacement.shape}, "
+            f"where the model is float64 of shape {shape}"
+        )
+    if not np.isfinite(displacement).all():
+        raise ValueError("its displacement is not finite")
+    return displacement
 
 
 def count_bytes(content: RecordDict) -> int:

@@ -151,9 +151,31 @@ class Measures:
 
 @dataclass(frozen=True)
 class Answer:
-    """One client's reply in one round; ``centres`` are those that its solutions started from."""
+    """One client's reply in one round.
+
+    Attributes
+    ----------
+    client
+        Its name.
+    solutions
+        One for each centre; none where only the model was to be measured.
+    measures
+        Of the model that came with the question.
+    number
+        The round of the question.
+    centres
+        What the solutions started from.
+    centre_mass
+        The dual mass of the model then, where it is known as a combination of examples, else 0.
+    stale
+        Whether it is an earlier answer that counts again, since the client is missing: its solutions are of
+        their own centres, its measures of an earlier model.
+    """
 
     client: str
     solutions: tuple[LocalSolution, ...]
     measures: Measures
+    number: int = 0
     centres: tuple[Vector, ...] = ()
+    centre_mass: float = 0.0
+    stale: bool = False

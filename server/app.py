@@ -46,7 +46,7 @@ from server.monitor import (
 from server.report import PAGE, leave_report
 from server.results import RunDirectory, check_out
 from server.tensorboard import EventFile
-from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD
+from strategies import Consensus, CuttingPlane, LocalGD, LocalSolveStrategy, ModifiedLocalGD, Policy
 from strategies.flower_by_name import by_name
 
 Vector = NDArray[np.float64]
@@ -139,6 +139,7 @@ def main(grid: Grid, context: Context) -> None:
             timeout=config.round_timeout,
             callbacks=callbacks,
             since=since,
+            policy=Policy(config.on_missing, config.min_clients, config.max_bad_replies),
         )
         checkpoints.write()
         models = _weights(result.arrays), monitor.best[2] if monitor.best else initial
@@ -146,7 +147,7 @@ def main(grid: Grid, context: Context) -> None:
         directory.write_models(
             *(Model.of(weights, federation.scaling, classes, federation.columns) for weights in models)
         )
-        directory.write_summary(summary(config, monitor, strategy.stopped_by, began))
+        directory.write_summary(summary(config, monitor, strategy, strategy.stopped_by, began))
     except BaseException as error:
         checkpoints.write()
         stopped_by = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "failed")
@@ -154,7 +155,7 @@ def main(grid: Grid, context: Context) -> None:
             log(INFO, "interrupted; --resume %s goes on from round %d", directory.path, checkpoints.number)
         try:
             directory.write_summary(
-                summary(config, monitor, stopped_by, began) | {"error": str(error) or repr(error)}
+                summary(config, monitor, strategy, stopped_by, began) | {"error": str(error) or repr(error)}
             )
         except RunError as unwritten:  # what ended the run is what matters
             log(WARNING, "%s", unwritten)
@@ -235,13 +236,16 @@ def describe(
     )
 
 
-def summary(config: Config, monitor: Monitor, stopped_by: str, began: float) -> dict[str, object]:
+def summary(
+    config: Config, monitor: Monitor, strategy: LocalSolveStrategy[Any], stopped_by: str, began: float
+) -> dict[str, object]:
     """Return how the run ended."""
     return {
         "strategy": config.strategy,
         "rounds": monitor.last["round"] if monitor.last else 0,
         "stopped_by": stopped_by,
         "final": monitor.last,
+        "refused": strategy.refused,
         "best_round": monitor.best[1]["round"] if monitor.best else None,
         "seconds": time.perf_counter() - began,
     }

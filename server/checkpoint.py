@@ -1,8 +1,8 @@
 """Checkpoints: what a run needs to go on as if nothing had happened, on disk whole or not at all."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from logging import WARNING
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from common.geometry import Certificate
 from common.solution import Answer, LocalSolution, Measures, Part
 from server import encoding
 from server.monitor import Monitor, MonitorState
-from strategies import Callback, Costs, LocalSolveStrategy
+from strategies import Callback, Costs, LocalSolveStrategy, Turnout
 from strategies.consensus import ConsensusState
 from strategies.cuts import Cut
 from strategies.cutting_plane import CutState
@@ -130,12 +130,17 @@ class Checkpoints(Callback):
         self.write()
 
     def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        self, number: int, weights: Vector, dual_mass: float, turnout: Turnout, costs: Costs
     ) -> None:
         """Keep the round at hand, and on disk if it is its turn."""
         self._take(number, self.strategy.state)
         if self.every and number % self.every == 0:
             self.write()
+
+    def changed(self, client: str, federation: Federation) -> None:
+        """Have runs that go on from here expect the clients' data of today."""
+        clients = {client.name: client.fingerprint for client in federation.clients}
+        self.origin = replace(self.origin, clients=clients)
 
     def write(self) -> None:
         """Put the newest complete round on disk; a disk that is full does not end the run."""

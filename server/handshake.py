@@ -58,13 +58,14 @@ def handshake(
     RunError
         When a client does not answer or fails.
     """
+    salt = salt or secrets.token_hex(8)
     known = _known(grid)
     names = {node: known.get(node, f"node {node}") for node in nodes}
     described = _ask(
         grid,
         names,
         DESCRIBE,
-        pack_describe(salt or secrets.token_hex(8), scale == "standard", settings.loss),
+        pack_describe(salt, scale == "standard", settings.loss),
         timeout,
     )
     descriptions = {node: unpack_description(content) for node, content in described.items()}
@@ -105,7 +106,7 @@ def handshake(
         )
         for node in order
     )
-    return Federation(clients, preparation, norm, columns)
+    return Federation(clients, preparation, norm, columns, salt)
 
 
 def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """The direction log: what is known of every round's model, and how close it is to the centralized one."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from logging import INFO
 from typing import Any
@@ -11,10 +11,10 @@ from flwr.common.logger import log
 from numpy.typing import NDArray
 
 from common.federation import Federation
-from common.geometry import Certificate, angle
+from common.geometry import Certificate, Combination, angle
 from common.reference import Reference
 from common.solution import Answer
-from strategies import Callback, Costs
+from strategies import Callback, Costs, Turnout
 
 Vector = NDArray[np.float64]
 Row = dict[str, Any]
@@ -23,6 +23,10 @@ HEADER = " round        loss  errors    margin     bound  certified      true   
 
 MOST_NAMED = 32
 """Of more clients a row does not name each one's drift."""
+
+DRIFT_BYTES = 2**26
+"""The clients' local models stay in memory up to so many bytes together, for the angles to the model that
+becomes of them; beyond it the drift is not known."""
 
 SEPARABLE = 1e-7
 """No margin above this share of the largest row norm is proof enough that the data are not separable."""
@@ -70,39 +74,47 @@ class Monitor(Callback):
         self.reference = reference
         self.score = score
         self.write = write
-        self.certificate = Certificate(
-            count=federation.largest,
-            dimension=federation.size,
-            clients=len(federation.clients),
-            max_norm=federation.reach,
-        )
-        self._blank = self._own = self.certificate
+        self.certificate = self._blank = self._own = nothing_known(federation)
+        self._passed = Combination(federation.size)  # the solutions of the round so far
+        self._active: list[int] = []
+        self._local: dict[str, Vector] = {}
+        self._drifts = 8 * federation.size * len(federation.clients) <= DRIFT_BYTES
         self.last: Row | None = None  # not all: a run may have very many rounds
         self.best: tuple[float, Row, Vector] | None = None
         self._previous: Vector | None = None
         self._begun: Row = {}
 
-    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> None:
+    def answered(self, number: int, weights: Vector, answer: Answer) -> None:
+        """Add up what the bound and the row need of an answer, so that none need be kept."""
+        for solution in answer.solutions:
+            self._passed.add(solution.displacement, solution.dual_mass)
+            self._active.append(solution.active)
+        if answer.solutions and self._drifts:
+            centre = answer.centres[0] if answer.centres else weights
+            self._local[answer.client] = centre + answer.solutions[0].displacement
+
+    def measured(self, number: int, weights: Vector, turnout: Turnout) -> None:
         """Take in the bound of this round's solutions, then end the row of the model they measured."""
-        solutions = [solution for answer in answers for solution in answer.solutions]
         before = self.separable
-        self.certificate = self.certificate.add(
-            [s.displacement for s in solutions], [s.dual_mass for s in solutions]
-        )
+        self.certificate = self.certificate.take(self._passed)
+        self._passed = Combination(self.certificate.dimension)
         self._previous = weights
         if before and not self.separable:
             log(INFO, "%s", not_separable(self.certificate.bound))
         if number == 0:
             return
+        measures = list(turnout.measures.values())
         row = {
             "round": number,
-            "loss": sum(answer.measures.loss for answer in answers) / len(answers),
-            **self._margins(weights, answers),
+            "loss": sum(m.loss for m in measures) / len(measures),
+            **self._margins(weights, turnout),
             **self._distance(weights),
             "test_accuracy" if self.loss.labels != "numbers" else "test_r2": (
                 self.score(weights) if self.score else None
             ),
             "weight_norm": float(np.linalg.norm(weights)),
+            "clients": len(measures),
+            "missing": list(turnout.missing),
             **self._begun,
         }
         self.last = row
@@ -111,6 +123,15 @@ class Monitor(Callback):
         if self.best is None or merit <= self.best[0]:
             self.best = merit, row, weights
         self.write(row)
+
+    def changed(self, client: str, federation: Federation) -> None:
+        """Forget every bound, the best model, and a centralized model of other data than today's."""
+        self.certificate = self._blank = self._own = nothing_known(federation)
+        self.reference, self.best = None, None
+        self._forget_answers()
+
+    def _forget_answers(self) -> None:
+        self._passed, self._active, self._local = Combination(self.certificate.dimension), [], {}
 
     @property
     def state(self) -> MonitorState:
@@ -132,21 +153,28 @@ class Monitor(Callback):
         """Whether nothing has yet proved that the data are not linearly separable."""
         return self.certificate.bound > SEPARABLE * self.certificate.max_norm
 
-    def _margins(self, weights: Vector, answers: Sequence[Answer]) -> Row:
-        """Return what the clients' margins say of a model: nothing where there are none, or none is best."""
+    def _margins(self, weights: Vector, turnout: Turnout) -> Row:
+        """Return what the clients' margins say of a model: nothing where there are none, or none is best.
+
+        The smallest margin is not known while somebody is missing, so nothing is certified; the bound holds
+        whoever gave it.
+        """
         row: Row = dict.fromkeys(("errors", "margin", "margin_bound", "certified_angle_deg"))
         if not self.loss.has_margin:
             return row
-        row["errors"] = sum(answer.measures.errors for answer in answers)
+        row["errors"] = sum(measures.errors for measures in turnout.measures.values())
         if not self.separable:
             return row
-        smallest = min(answer.measures.margin for answer in answers)
+        bound = self.certificate.bound if math.isfinite(self.certificate.bound) else None
+        if turnout.missing:
+            return row | {"margin_bound": bound, "certified_angle_deg": 180.0}
+        smallest = min(measures.margin for measures in turnout.measures.values())
         margin = self.certificate.margin(smallest, float(np.linalg.norm(weights)))
         self.certificate = self.certificate.reached(margin)
         own = replace(self._own, floor=self.certificate.floor)
         return row | {
             "margin": margin if math.isfinite(margin) else None,
-            "margin_bound": self.certificate.bound if math.isfinite(self.certificate.bound) else None,
+            "margin_bound": bound,
             "certified_angle_deg": min(self.certificate.angle(weights, margin), own.angle(weights, margin)),
         }
 
@@ -163,28 +191,41 @@ class Monitor(Callback):
         }
 
     def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        self, number: int, weights: Vector, dual_mass: float, turnout: Turnout, costs: Costs
     ) -> None:
         """Begin the row of a new model, which may be a proof of its own."""
         # a model is summed from all rounds' solutions, or from as many cuts as are independent, at most
-        summed = 2 * number * len(answers) + self.certificate.dimension
+        summed = 2 * number * self.certificate.clients + self.certificate.dimension
         self.certificate = self.certificate.add([weights], [dual_mass], summed)
         self._own = self._blank.add([weights], [dual_mass], summed)
         before = np.zeros_like(weights) if self._previous is None else self._previous
-        local = [(a.centres[0] if a.centres else before) + a.solutions[0].displacement for a in answers]
-        drifts = [angle(model.reshape(-1), weights.reshape(-1)) for model in local]
-        by_client = {a.client: float(f"{d:.4g}") for a, d in zip(answers, drifts, strict=True)}
-        active = [solution.active for answer in answers for solution in answer.solutions]
+        drifts = {
+            client: angle(model.reshape(-1), weights.reshape(-1)) for client, model in self._local.items()
+        }
+        by_client = {client: float(f"{drift:.4g}") for client, drift in drifts.items()}
         self._begun = {
-            "active": {"least": min((a for a in active if a), default=0), "most": max(active, default=0)},
+            "active": {
+                "least": min((a for a in self._active if a), default=0),
+                "most": max(self._active, default=0),
+            },
             "turn_deg": angle(before.reshape(-1), weights.reshape(-1)) if before.any() else None,
-            "drift_deg": sum(drifts) / len(drifts),
-            "client_drift_deg": by_client if len(by_client) <= MOST_NAMED else None,
-            "clients": len(answers),
-            "missing": [],
+            "drift_deg": sum(drifts.values()) / len(drifts) if drifts else None,
+            "client_drift_deg": by_client if 0 < len(by_client) <= MOST_NAMED else None,
+            "without": list(turnout.missing),
             "seconds": {"total": costs.total, "clients": costs.clients, "combine": costs.combine},
             "bytes": {"sent": costs.sent, "received": costs.received},
         }
+        self._forget_answers()
+
+
+def nothing_known(federation: Federation) -> Certificate:
+    """Return the certificate of clients of whom no bound is known yet."""
+    return Certificate(
+        count=federation.largest,
+        dimension=federation.size,
+        clients=len(federation.clients),
+        max_norm=federation.reach,
+    )
 
 
 class StopAtCertifiedAngle(Callback):
@@ -194,7 +235,7 @@ class StopAtCertifiedAngle(Callback):
         self.monitor = monitor
         self.degrees = degrees
 
-    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
+    def measured(self, number: int, weights: Vector, turnout: Turnout) -> str | None:
         """Compare the row that the monitor just wrote."""
         certified = self.monitor.last["certified_angle_deg"] if number and self.monitor.last else None
         return "certified-angle" if certified is not None and certified <= self.degrees else None
@@ -206,7 +247,7 @@ class StopIfNotSeparable(Callback):
     def __init__(self, monitor: Monitor) -> None:
         self.monitor = monitor
 
-    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
+    def measured(self, number: int, weights: Vector, turnout: Turnout) -> str | None:
         """Ask the monitor."""
         return None if self.monitor.separable or not number else "not-separable"
 
@@ -228,6 +269,7 @@ def line(row: Mapping[str, Any]) -> str:
         f"{row['round']:>6} {row['loss']:>11.4g} {errors:>7} {_number(row['margin'])} "
         f"{_number(row['margin_bound'])} {_degrees(row['certified_angle_deg']):>10} "
         f"{_degrees(row['true_angle_deg']):>9} {scored:>8} {row['seconds']['total']:>9.4f}"
+        f"{'  missing: ' + ', '.join(row['missing']) if row.get('missing') else ''}"
     )
 
 

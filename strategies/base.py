@@ -2,8 +2,9 @@
 
 import time
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from logging import INFO
 from typing import Any, Generic, TypeVar
 
@@ -15,57 +16,28 @@ from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
 from common.arrays import pack_array
-from common.errors import NotSeparable, RunError, UserError, last_line
+from common.errors import LocalGDError
 from common.federation import Federation
-from common.messages import (
-    EVALUATE,
-    PREPARE,
-    TRAIN,
-    UNPREPARED,
-    USER_ERROR,
-    count_bytes,
-    pack_preparation,
-    pack_question,
-    unpack_answer,
-)
+from common.messages import EVALUATE, TRAIN, count_bytes, pack_question
 from common.solution import DEFAULTS, Answer, SolverSettings
+from strategies.callbacks import Callback, Costs, Turnout
+from strategies.gathering import Asked, Gathering
+from strategies.replies import exchange, in_order
+from strategies.roster import DataChanged, Policy, Roster
 
 Vector = NDArray[np.float64]
 State = TypeVar("State")
+Outcome = TypeVar("Outcome")
 
-
-@dataclass(frozen=True)
-class Costs:
-    """Seconds and bytes of one round; ``clients`` runs from the first message sent to the last reply."""
-
-    total: float
-    clients: float
-    combine: float
-    sent: int
-    received: int
-
-
-class Callback:
-    """Something that watches a run: the monitor, a checkpoint, a stop rule."""
-
-    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> str | None:
-        """Take the answers that measured the model of round ``number`` (0: the initial one).
-
-        Returning a word ends the run with that model; the word says why.
-        """
-        return None
-
-    def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
-    ) -> None:
-        """Take the new model of round ``number``, its dual mass, and the answers it was combined from."""
+PATIENT = Policy()
+"""Wait for everybody."""
 
 
 class LocalSolveStrategy(Strategy, Generic[State]):
     """A strategy that chooses centres and combines the clients' local solutions.
 
     Subclasses are pure: `init`, `centres`, `combine` and `weights` take and return immutable states.
-    All clients take part in every round; their answers are sorted by name and weigh the same.
+    All clients take part in every round; their answers come in the order of names and weigh the same.
 
     Parameters
     ----------
@@ -81,8 +53,10 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self.federation = federation
         self.stopped_by = "rounds"
         self._state: State | None = None
-        self._asked: dict[int, tuple[Vector, ...]] = {}  # node id -> centres, of the messages now out
-        self._most_parts = 1  # of a solution, in the answers to those messages
+        self._last: dict[str, Answer] = {}
+        self._asked: list[Asked] = []  # what the clients were last asked
+        self._as_asked = self.settings
+        self._roster: Roster | None = None
 
     @abstractmethod
     def init(self, weights: Vector) -> State:
@@ -93,8 +67,12 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         return (self.weights(state),)
 
     @abstractmethod
-    def combine(self, state: State, answers: Sequence[Answer]) -> State:
-        """Return the next state from the clients' local solutions."""
+    def combine(self, state: State, answers: Iterable[Answer]) -> State:
+        """Return the next state from the clients' local solutions.
+
+        The answers come one by one, in the order of names, and only once; a strategy that needs no two of
+        them together keeps none.  With ``on-missing = "reuse"`` `stale` ones follow.
+        """
 
     @abstractmethod
     def weights(self, state: State) -> Vector:
@@ -107,6 +85,10 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         """
         return 0.0
 
+    def forget(self, state: State, client: str) -> State:
+        """Return the state without what rests on a client's data, which have changed."""
+        return state
+
     def start(
         self,
         grid: Grid,
@@ -118,6 +100,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
         callbacks: Sequence[Callback] = (),
         since: tuple[int, State] | None = None,
+        policy: Policy = PATIENT,
     ) -> Result:
         """Run the rounds; one message per client and round.
 
@@ -128,12 +111,16 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         ----------
         initial_arrays
             The initial model under the key ``weights``.
+        timeout
+            Seconds that a round waits for its clients.
         train_config, evaluate_config
             Solver settings that replace the strategy's own.
         callbacks
             Called in order in every round.
         since
             The round after which an earlier run had this state: go on from there.
+        policy
+            What happens when a client does not answer, or badly.
 
         Raises
         ------
@@ -143,41 +130,25 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         result = Result(arrays=initial_arrays)
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         arrays, self._state, self.stopped_by = initial_arrays, None, "rounds"
+        self._roster, self._last = Roster(grid, self.federation, policy), {}
         done = 0
         if since is not None:
             done, self._state = since
-            result.arrays = arrays = ArrayRecord({"weights": pack_array(self.weights(self._now))})
+            result.arrays = arrays = self._packed()
         self._evaluate_here(done, result, evaluate_fn)
         for number in range(done + 1, num_rounds + 1):
-            began = time.perf_counter()
-            messages = list(self.configure_train(number, arrays, train_config, grid))
-            sent = time.perf_counter()
-            replies = self._exchange(grid, messages, timeout)
-            received = time.perf_counter()
-            answers = self._gather(replies, number)
-            result.train_metrics_clientapp[number] = summarise(answers)
-            if stop := self._measured(callbacks, number - 1, answers):
+            train = partial(self._round, number, arrays, train_config, callbacks, timeout)
+            turnout, stop = self._until_all_is_as_known(train, callbacks, timeout)
+            result.train_metrics_clientapp[number] = summarise(turnout)
+            if stop:
                 self.stopped_by = stop
                 return result
-            combining = time.perf_counter()
-            arrays = self._combine(answers)
-            ended = time.perf_counter()
-            result.arrays = arrays
-            costs = Costs(
-                total=ended - began,
-                clients=received - sent,
-                combine=ended - combining,
-                sent=sum(count_bytes(message.content) for message in messages),
-                received=sum(count_bytes(reply.content) for reply in replies),
-            )
-            for callback in callbacks:
-                callback.combined(number, self.weights(self._now), self.dual_mass(self._now), answers, costs)
+            result.arrays = arrays = self._packed()
             self._evaluate_here(number, result, evaluate_fn)
         last = max(done, num_rounds)
-        messages = list(self.configure_evaluate(last, arrays, evaluate_config, grid))
-        answers = self._gather(self._exchange(grid, messages, timeout), last)
-        result.evaluate_metrics_clientapp[last] = summarise(answers)
-        self._measured(callbacks, last, answers)
+        evaluate = partial(self._evaluation, last, arrays, evaluate_config, callbacks, timeout)
+        turnout, _ = self._until_all_is_as_known(evaluate, callbacks, timeout)
+        result.evaluate_metrics_clientapp[last] = summarise(turnout)
         return result
 
     def configure_train(
@@ -186,26 +157,28 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         """Ask every client for its local solves, each from its own centres."""
         if self._state is None or server_round == 1:
             self._state = self.init(arrays["weights"].numpy())
-        names = self._names(grid)
-        centres = {node: self.centres(self._now, name) for node, name in names.items()}
-        return self._messages(TRAIN, server_round, arrays, config, centres)
+        centres = {name: self.centres(self._now, name) for name in self._nodes(grid)}
+        return self._ask(TRAIN, server_round, arrays, config, centres)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Combine the clients' answers."""
-        answers = self._gather(replies, server_round)
-        return self._combine(answers), summarise(answers)
+        gathering = self._gathering(server_round)
+        self._state = self.combine(self._now, gathering.answers(in_order(self._messages, replies)))
+        return self._packed(), summarise(gathering.turnout)
 
     def configure_evaluate(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """Ask every client to measure the model."""
-        return self._messages(EVALUATE, server_round, arrays, config, dict.fromkeys(self._names(grid), ()))
+        return self._ask(EVALUATE, server_round, arrays, config, dict.fromkeys(self._nodes(grid), ()))
 
     def aggregate_evaluate(self, server_round: int, replies: Iterable[Message]) -> MetricRecord | None:
         """Summarise what the clients measured."""
-        return summarise(self._gather(replies, server_round))
+        gathering = self._gathering(server_round)
+        consume(gathering.answers(in_order(self._messages, replies)))
+        return summarise(gathering.turnout)
 
     def summary(self) -> None:
         """Log the solver's settings."""
@@ -217,103 +190,143 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         return self._now
 
     @property
+    def refused(self) -> Mapping[str, int]:
+        """How many answers of each client were refused, of those of whom any was."""
+        return dict(self._roster.refused) if self._roster else {}
+
+    @property
     def _now(self) -> State:
         assert self._state is not None
         return self._state
 
-    def _combine(self, answers: Sequence[Answer]) -> ArrayRecord:
-        self._state = self.combine(self._now, answers)
-        return ArrayRecord({"weights": pack_array(self.weights(self._state))})
+    @property
+    def _messages(self) -> list[Message]:
+        return [asked.message for asked in self._asked]
 
-    def _measured(self, callbacks: Sequence[Callback], number: int, answers: Sequence[Answer]) -> str | None:
-        stops = [callback.measured(number, self.weights(self._now), answers) for callback in callbacks]
+    def _packed(self) -> ArrayRecord:
+        return ArrayRecord({"weights": pack_array(self.weights(self._now))})
+
+    def _round(
+        self,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        callbacks: Sequence[Callback],
+        timeout: float,
+    ) -> tuple[Turnout, str | None]:
+        """Train: ask, combine as the answers come, and take the new model unless a callback says stop."""
+        began = time.perf_counter()
+        self.configure_train(number, arrays, config, self._known.grid)
+        sent = time.perf_counter()
+        gathering = self._gathering(number, timeout)
+        answers = self._passing(gathering, number - 1, callbacks)
+        try:
+            state = self.combine(self._now, answers)
+            consume(answers)  # a strategy may not have wanted all
+        except LocalGDError:
+            # What the clients have measured counts, whatever came of their solutions.
+            measured = gathering.complete
+            stop = self._measured(callbacks, number - 1, gathering.turnout) if measured else None
+            if stop is None or gathering.inseparable:
+                raise
+            return gathering.turnout, stop
+        combined = time.perf_counter()
+        if stop := self._measured(callbacks, number - 1, gathering.turnout):
+            return gathering.turnout, stop
+        self._state = state
+        costs = Costs(
+            total=time.perf_counter() - began,
+            clients=gathering.heard - sent,
+            combine=combined - gathering.heard,
+            sent=sum(count_bytes(message.content) for message in self._messages),
+            received=gathering.received,
+        )
+        weights, mass = self.weights(state), self.dual_mass(state)
+        for callback in callbacks:
+            callback.combined(number, weights, mass, gathering.turnout, costs)
+        return gathering.turnout, None
+
+    def _evaluation(
+        self,
+        number: int,
+        arrays: ArrayRecord,
+        config: ConfigRecord,
+        callbacks: Sequence[Callback],
+        timeout: float,
+    ) -> tuple[Turnout, str | None]:
+        """Have the last model measured."""
+        self.configure_evaluate(number, arrays, config, self._known.grid)
+        gathering = self._gathering(number, timeout)
+        consume(self._passing(gathering, number, callbacks))
+        return gathering.turnout, self._measured(callbacks, number, gathering.turnout)
+
+    def _until_all_is_as_known(
+        self, work: Callable[[], Outcome], callbacks: Sequence[Callback], timeout: float
+    ) -> Outcome:
+        """Do a round's work, after having looked who is back, and anew if a client's data have changed."""
+        while True:
+            self._known.look(timeout)
+            for client in self._known.changes():
+                self.federation = self._known.federation
+                assert self.federation is not None
+                self.settings = self.federation.settings(self.settings)
+                self._last.pop(client, None)
+                if self._state is not None:
+                    self._state = self.forget(self._state, client)
+                for callback in callbacks:
+                    callback.changed(client, self.federation)
+            try:
+                return work()
+            except DataChanged:
+                continue
+
+    def _passing(self, gathering: Gathering, number: int, callbacks: Sequence[Callback]) -> Iterator[Answer]:
+        """Yield the answers as they come, having shown them to the callbacks."""
+        weights = self.weights(self._now)
+        for answer in gathering.answers(exchange(self._known.grid, self._messages, gathering.timeout)):
+            if not answer.stale:
+                for callback in callbacks:
+                    callback.answered(number, weights, answer)
+                if answer.solutions and self._known.policy.on_missing == "reuse":
+                    self._last[answer.client] = answer
+            yield answer
+
+    def _measured(self, callbacks: Sequence[Callback], number: int, turnout: Turnout) -> str | None:
+        stops = [callback.measured(number, self.weights(self._now), turnout) for callback in callbacks]
         return next((stop for stop in stops if stop), None)
 
-    def _names(self, grid: Grid) -> dict[int, str]:
-        if self.federation:
-            return self.federation.names
-        return {node: f"node {node}" for node in sorted(grid.get_node_ids())}
+    @property
+    def _known(self) -> Roster:
+        assert self._roster is not None
+        return self._roster
 
-    def _messages(
+    def _nodes(self, grid: Grid) -> Mapping[str, int]:
+        if self._roster is None or self._roster.grid is not grid:  # in Flower's own loop
+            self._roster = Roster(grid, self.federation, PATIENT)
+        return self._roster.here()
+
+    def _ask(
         self,
         kind: str,
         number: int,
         arrays: ArrayRecord,
         config: ConfigRecord,
-        centres: dict[int, tuple[Vector, ...]],
+        centres: Mapping[str, tuple[Vector, ...]],
     ) -> list[Message]:
         settings = replace(self.settings, **config) if config else self.settings  # type: ignore[arg-type]
-        self._asked, self._most_parts = centres, settings.cuts
         packed: dict[tuple[int, ...], RecordDict] = {}  # one object for all clients with the same centres
-        messages = []
-        for node, starts in centres.items():
+        self._asked, self._as_asked = [], settings
+        for name, starts in centres.items():
             same = tuple(map(id, starts))
             if same not in packed:
                 packed[same] = pack_question(number, arrays, starts, settings)
-            messages.append(Message(packed[same], node, kind, group_id=str(number)))
-        return messages
+            message = Message(packed[same], self._known.node(name), kind, group_id=str(number))
+            self._asked.append(Asked(name, message, starts))
+        return self._messages
 
-    def _exchange(self, grid: Grid, messages: list[Message], timeout: float) -> list[Message]:
-        """Send and receive; a client that lost its preparation, by a restart, is prepared and asked again."""
-        replies = list(grid.send_and_receive(messages, timeout=timeout))
-        lost = {r.metadata.src_node_id for r in replies if r.has_error() and r.error.code == UNPREPARED}
-        if not lost or self.federation is None:
-            return replies
-        content = pack_preparation(self.federation.preparation)
-        prepare = [Message(content, node, PREPARE) for node in sorted(lost)]
-        prepared = {r.metadata.src_node_id: r for r in grid.send_and_receive(prepare, timeout=timeout)}
-        again = [
-            Message(m.content, m.metadata.dst_node_id, m.metadata.message_type, group_id=m.metadata.group_id)
-            for m in messages
-            if m.metadata.dst_node_id in prepared
-        ]
-        kept = [reply for reply in replies if reply.metadata.src_node_id not in lost]
-        failed = [reply for reply in prepared.values() if reply.has_error()]
-        return kept + (failed or list(grid.send_and_receive(again, timeout=timeout)))
-
-    def _gather(self, replies: Iterable[Message], number: int) -> list[Answer]:
-        """Check the replies to the messages now out, one from each client, and sort them by client."""
-        shape, owed = self.weights(self._now).shape, dict(self._asked)
-        answers = []
-        for reply in replies:
-            node = reply.metadata.src_node_id
-            name = self._name(node)
-            if reply.has_error():
-                if reply.error.code == USER_ERROR:
-                    raise UserError(reply.error.reason)  # it says whose it is
-                reason = last_line(str(reply.error.reason))
-                raise RunError(f"round {number}: {name} failed: {reason}; its own log says more")
-            try:
-                answer = unpack_answer(reply.content, shape)
-                centres = owed.pop(node)
-                if len(answer.solutions) != len(centres):
-                    raise ValueError(f"it holds {len(answer.solutions)} solutions, not one for each centre")
-                if (parts := max((len(s.parts) for s in answer.solutions), default=0)) > self._most_parts:
-                    raise ValueError(
-                        f"a solution of {parts} parts, where at most {self._most_parts} were asked"
-                    )
-            except (ValueError, KeyError, TypeError) as error:
-                raise RunError(f"round {number}: the answer of {name} was refused: {error}") from None
-            for solution in answer.solutions:
-                if solution.result == "infeasible":
-                    bound = float(np.linalg.norm(solution.displacement)) / solution.dual_mass
-                    raise NotSeparable(
-                        f"round {number}: the data of {answer.client} alone are not linearly separable "
-                        f"(no margin above {bound:.1g}), so there is nothing to project on; "
-                        "solver = 'gradient' or 'proximal' goes on without"
-                    )
-            # the name by which the strategy chose its centres
-            own = replace(answer, client=name, centres=centres)
-            answers.append((answer.client, own))
-        if owed:
-            raise RunError(
-                f"round {number}: no answer in time from {', '.join(map(self._name, sorted(owed)))}"
-            )
-        return [own for _, own in sorted(answers, key=lambda pair: pair[0])]
-
-    def _name(self, node: int) -> str:
-        names = self.federation.names if self.federation else {}
-        return names.get(node, f"node {node}")
+    def _gathering(self, number: int, timeout: float = 3600) -> Gathering:
+        weights, mass = self.weights(self._now), self.dual_mass(self._now)
+        return Gathering(self._known, number, self._asked, weights, mass, self._as_asked, self._last, timeout)
 
     @staticmethod
     def _evaluate_here(number: int, result: Result, evaluate: Callable[..., Any] | None) -> None:
@@ -322,14 +335,22 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             result.evaluate_metrics_serverapp[number] = record
 
 
-def summarise(answers: Sequence[Answer]) -> MetricRecord:
-    """Return the federation's loss, smallest margin ``z·w``, errors and number of examples."""
-    measures = [answer.measures for answer in answers]
-    return MetricRecord(
+def consume(answers: Iterable[Answer]) -> None:
+    """Let all answers pass."""
+    for _ in answers:
+        pass
+
+
+def summarise(turnout: Turnout) -> MetricRecord:
+    """Return loss, errors and examples of those who answered, and the smallest margin if all did."""
+    measures = list(turnout.measures.values())
+    told = MetricRecord(
         {
             "loss": sum(m.loss for m in measures) / len(measures),
-            "margin": min(m.margin for m in measures),
             "errors": sum(m.errors for m in measures),
             "num-examples": sum(m.count for m in measures),
         }
     )
+    if not turnout.missing:
+        told["margin"] = min(m.margin for m in measures)
+    return told

@@ -1,6 +1,6 @@
 """Consensus max-margin: the exact centralized model in constant memory, by the method of multipliers."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -54,8 +54,9 @@ class Consensus(LocalSolveStrategy[ConsensusState]):
             return (state.weights,)
         return (state.weights - state.multipliers[client],)
 
-    def combine(self, state: ConsensusState, answers: Sequence[Answer]) -> ConsensusState:
+    def combine(self, state: ConsensusState, answers: Iterable[Answer]) -> ConsensusState:
         """Average the relaxed local models, move the multipliers, balance the penalty."""
+        answers = [answer for answer in answers if not answer.stale]
         before, zero = state.weights, np.zeros_like(state.weights)
         names = {*state.multipliers, *self.names, *(answer.client for answer in answers)}
         multipliers = {name: state.multipliers.get(name, zero) for name in sorted(names)}

@@ -1,7 +1,7 @@
 """Cutting planes: the exact centralized max-margin model, from the clients' projections."""
 
 import math
-from collections.abc import Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -97,7 +97,7 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
         """Return to which owner of cuts a client belongs."""
         return state.places[client] % (self.groups or MOST_OWNERS)
 
-    def combine(self, state: CutState, answers: Sequence[Answer]) -> CutState:
+    def combine(self, state: CutState, answers: Iterable[Answer]) -> CutState:
         """Take in the new cuts, solve, and drop what has long been idle.
 
         Raises
@@ -105,6 +105,7 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
         NotSeparable
             When the cuts contradict each other.
         """
+        answers = [answer for answer in answers if not answer.stale]  # of those the cuts are here already
         answered = {answer.client for answer in answers}
         new = sorted(answered - state.places.keys())
         state = replace(state, clients=(*state.clients, *new), feasible=None if new else state.feasible)

@@ -4,7 +4,7 @@ import copy
 import gc
 import logging
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import cast
@@ -89,7 +89,7 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
         known = not weights.any() and _is_mean(flower)
         return BuiltInState(weights, rounds=0, flower=flower, mass=0.0 if known else None)
 
-    def combine(self, state: BuiltInState, answers: Sequence[Answer]) -> BuiltInState:
+    def combine(self, state: BuiltInState, answers: Iterable[Answer]) -> BuiltInState:
         """Let a copy of Flower's strategy configure the round and aggregate the local models.
 
         Raises
@@ -97,6 +97,7 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
         RunError
             When it refuses, returns no model, or one that is not finite or has another shape.
         """
+        answers = list(answers)
         flower, number = copy.deepcopy(state.flower), state.rounds + 1
         name, arrays = type(flower).__name__, ArrayRecord({"weights": Array(state.weights)})
         nodes = cast(Grid, _Nodes(range(1, len(answers) + 1)))
@@ -111,7 +112,7 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
         weights = np.asarray(found["weights"].numpy(), np.float64)
         if weights.shape != state.weights.shape or not np.isfinite(weights).all():
             raise RunError(f"round {number}: the model of Flower's {name} is not finite")
-        mass = None if state.mass is None else state.mass + weighted_mass(answers)
+        mass = None if state.mass is None else weighted_mass(state.mass, answers)
         return BuiltInState(weights, number, flower, mass)
 
     def weights(self, state: BuiltInState) -> Vector:
@@ -121,6 +122,10 @@ class BuiltIn(LocalSolveStrategy[BuiltInState]):
     def dual_mass(self, state: BuiltInState) -> float:
         """From zero, a mean of local models is a sum of displacements; else nothing is known."""
         return state.mass or 0.0
+
+    def forget(self, state: BuiltInState, client: str) -> BuiltInState:
+        """Keep the model; it is no combination of today's examples any more."""
+        return replace(state, mass=None)
 
     def summary(self) -> None:
         """Log the solver's settings and those of Flower's strategy."""
@@ -132,7 +137,8 @@ def local_models(weights: Vector, answers: Sequence[Answer]) -> list[Message]:
     """Return the clients' local models as the replies that Flower's strategies expect, in the same order."""
     replies = []
     for node, answer in enumerate(answers, start=1):
-        arrays = ArrayRecord({"weights": Array(weights + answer.solutions[0].displacement)})
+        start = answer.centres[0] if answer.stale else weights
+        arrays = ArrayRecord({"weights": Array(start + answer.solutions[0].displacement)})
         measures = answer.measures
         metrics = MetricRecord({"num-examples": measures.count, "train_loss": measures.loss})
         content = RecordDict({"arrays": arrays, "metrics": metrics})
@@ -140,10 +146,13 @@ def local_models(weights: Vector, answers: Sequence[Answer]) -> list[Message]:
     return replies
 
 
-def weighted_mass(answers: Sequence[Answer]) -> float:
-    """Return the dual mass of the mean displacement, weighted by examples."""
+def weighted_mass(mass: float, answers: Sequence[Answer]) -> float:
+    """Return the dual mass of the mean local model, weighted by examples, given that of the model."""
     total = sum(answer.measures.count for answer in answers)
-    return sum(answer.measures.count * answer.solutions[0].dual_mass for answer in answers) / total
+    local = [
+        (answer.centre_mass if answer.stale else mass) + answer.solutions[0].dual_mass for answer in answers
+    ]
+    return sum(a.measures.count * own for a, own in zip(answers, local, strict=True)) / total
 
 
 def _is_mean(flower: FedAvg) -> bool:

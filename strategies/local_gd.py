@@ -1,6 +1,6 @@
 """Local-GD: average the clients' local models."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -34,13 +34,10 @@ class LocalGD(LocalSolveStrategy[AverageState]):
         weights = np.asarray(weights, np.float64)
         return AverageState(weights, from_zero=not weights.any())
 
-    def combine(self, state: AverageState, answers: Sequence[Answer]) -> AverageState:
-        """Move by the mean displacement."""
-        return replace(
-            state,
-            weights=state.weights + mean_displacement(answers),
-            mass=state.mass + mean_dual_mass(answers),
-        )
+    def combine(self, state: AverageState, answers: Iterable[Answer]) -> AverageState:
+        """Take the mean of the local models."""
+        weights, mass = mean_local_model(state.weights, state.mass, answers)
+        return replace(state, weights=weights, mass=mass)
 
     def weights(self, state: AverageState) -> Vector:
         """Return the model."""
@@ -50,15 +47,35 @@ class LocalGD(LocalSolveStrategy[AverageState]):
         """From zero, the model is the sum of all displacements so far."""
         return state.mass if state.from_zero else 0.0
 
+    def forget(self, state: AverageState, client: str) -> AverageState:
+        """Keep the model; it is no combination of today's examples any more."""
+        return replace(state, from_zero=False)
 
-def mean_displacement(answers: Sequence[Answer]) -> Vector:
-    """Return the uniform mean of the clients' displacements, summed in the order given."""
-    total = np.zeros_like(answers[0].solutions[0].displacement)
+
+def mean_local_model(weights: Vector, mass: float, answers: Iterable[Answer]) -> tuple[Vector, float]:
+    """Return the uniform mean of the clients' local models, and its dual mass, in one pass over the answers.
+
+    A stale answer's local model is that of its own centre: ``c + Zᵀa``, whatever the model is by now.
+
+    Parameters
+    ----------
+    weights, mass
+        The model that the fresh answers start from, and its dual mass.
+    """
+    moved, moved_mass, fresh = np.zeros_like(weights), 0.0, 0
+    kept, kept_mass, stale = np.zeros(()), 0.0, 0
     for answer in answers:
-        total += answer.solutions[0].displacement
-    return total / len(answers)
-
-
-def mean_dual_mass(answers: Sequence[Answer]) -> float:
-    """Return the dual mass of the mean displacement."""
-    return sum(answer.solutions[0].dual_mass for answer in answers) / len(answers)
+        solution = answer.solutions[0]
+        if answer.stale:
+            kept = kept + answer.centres[0] + solution.displacement
+            kept_mass += answer.centre_mass + solution.dual_mass
+            stale += 1
+        else:
+            moved += solution.displacement
+            moved_mass += solution.dual_mass
+            fresh += 1
+    if not stale:
+        return weights + moved / fresh, mass + moved_mass / fresh
+    # all terms are combinations of examples, so nothing is subtracted
+    count = fresh + stale
+    return (fresh * weights + moved + kept) / count, (fresh * mass + moved_mass + kept_mass) / count

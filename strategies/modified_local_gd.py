@@ -1,6 +1,6 @@
 """Modified Local-GD: average the clients' local models, then pull towards an anchor that fades."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from common.federation import Federation
 from common.solution import Answer, SolverSettings
 from strategies.base import LocalSolveStrategy
-from strategies.local_gd import mean_displacement, mean_dual_mass
+from strategies.local_gd import mean_local_model
 
 Vector = NDArray[np.float64]
 PROXIMAL = SolverSettings(solver="proximal")
@@ -61,13 +61,13 @@ class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
         anchor = weights if self.anchor is None else self.anchor
         return AnchoredState(weights, anchor, 0, from_zero=not (weights.any() or anchor.any()))
 
-    def combine(self, state: AnchoredState, answers: Sequence[Answer]) -> AnchoredState:
+    def combine(self, state: AnchoredState, answers: Iterable[Answer]) -> AnchoredState:
         """Average the local models and step back to the anchor by ``1/(r + 1)``."""
         rounds = state.rounds + 1
         back = 1 / (rounds + 1)
-        weights = back * state.anchor + (1 - back) * (state.weights + mean_displacement(answers))
-        mass = (1 - back) * (state.mass + mean_dual_mass(answers))
-        return replace(state, weights=weights, mass=mass, rounds=rounds)
+        mean, mass = mean_local_model(state.weights, state.mass, answers)
+        weights = back * state.anchor + (1 - back) * mean
+        return replace(state, weights=weights, mass=(1 - back) * mass, rounds=rounds)
 
     def weights(self, state: AnchoredState) -> Vector:
         """Return the model."""
@@ -76,3 +76,7 @@ class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
     def dual_mass(self, state: AnchoredState) -> float:
         """From zero and with an anchor of zero, the model is a sum of shrunk displacements."""
         return state.mass if state.from_zero else 0.0
+
+    def forget(self, state: AnchoredState, client: str) -> AnchoredState:
+        """Keep the model; it is no combination of today's examples any more."""
+        return replace(state, from_zero=False)

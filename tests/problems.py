@@ -19,7 +19,7 @@ from common.solution import Answer, LocalSolution, Measures, Part, SolverSetting
 from server.grids.in_process import InProcessGrid
 from server.handshake import handshake
 from server.monitor import Monitor
-from strategies import Callback, Costs, LocalSolveStrategy
+from strategies import Callback, Costs, LocalSolveStrategy, Turnout
 
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
@@ -137,15 +137,25 @@ class Trace(Callback):
     def __init__(self) -> None:
         self.models: list[Vector] = []
         self.answers: list[Sequence[Answer]] = []
+        self.turnouts: list[Turnout] = []
+        self._passed: list[Answer] = []
         self.costs: list[Costs] = []
 
-    def measured(self, number: int, weights: Vector, answers: Sequence[Answer]) -> None:
+    def answered(self, number: int, weights: Vector, answer: Answer) -> None:
+        self._passed.append(answer)
+
+    def measured(self, number: int, weights: Vector, turnout: Turnout) -> None:
         assert number == len(self.models)
         self.models.append(weights.copy())
-        self.answers.append(answers)
+        self.answers.append(self._passed)
+        self.turnouts.append(turnout)
+        self._passed = []
+
+    def changed(self, client: str, federation: Federation) -> None:
+        self._passed = []
 
     def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        self, number: int, weights: Vector, dual_mass: float, turnout: Turnout, costs: Costs
     ) -> None:
         self.costs.append(costs)
 
@@ -205,3 +215,8 @@ def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin
     """An answer of one client with one solution."""
     solution = LocalSolution((Part(np.array(displacement, np.float64), mass),), active=1, steps=1)
     return Answer(client, (solution,), Measures(loss=0.5, margin=margin, errors=1, count=3))
+
+
+def turnout(answers: Sequence[Answer], *missing: str) -> Turnout:
+    """Who answered, and who is missing."""
+    return Turnout({answer.client: answer.measures for answer in answers}, missing)

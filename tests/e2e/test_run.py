@@ -24,7 +24,7 @@ KEYS = {
     "round", "loss", "errors", "test_accuracy", "margin", "margin_bound", "certified_angle_deg",
     "true_angle_deg", "reference_distance", "weight_norm", "turn_deg", "drift_deg", "client_drift_deg",
     "active", "clients",
-    "missing", "seconds", "bytes",
+    "missing", "without", "seconds", "bytes",
 }  # fmt: skip
 LATER = {
     "seconds",

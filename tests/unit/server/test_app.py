@@ -31,10 +31,10 @@ class Grid(InProcessGrid):
         super().__init__(client_app, [node_config(file, "label", None) for file in files], {})
         self.before, self.exchanges = before, 0
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+    def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
         self.exchanges += 1
         self.before(self.exchanges)
-        return super().send_and_receive(messages, timeout=timeout)
+        return super().exchange(messages, timeout)
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -43,11 +43,11 @@ class Grid(InProcessGrid):
         super().__init__(client_app, [node_config(file, "label", None) for file in files], {})
         self.fails_at, self.error, self.exchanges = fails_at, error or RunError("no power"), 0
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
+    def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
         self.exchanges += 1
         if self.exchanges == self.fails_at:
             raise self.error
-        return super().send_and_receive(messages, timeout=timeout)
+        return super().exchange(messages, timeout)
 
 
 @pytest.fixture

@@ -239,7 +239,7 @@ def test_a_client_of_another_version(grid: Grid) -> None:
         return reply
 
     grid.change = newer
-    with pytest.raises(UserError, match=r"client north speaks protocol 99, this server 2.*same version"):
+    with pytest.raises(UserError, match=r"client north speaks protocol 99, this server 3.*same version"):
         agree(grid)
 
 
@@ -248,7 +248,7 @@ def test_a_server_of_another_version(grid: Grid, monkeypatch: pytest.MonkeyPatch
         "server.handshake.pack_describe",
         lambda *arguments: _with_protocol(messages.pack_describe(*arguments), 99),
     )
-    with pytest.raises(UserError, match=r"the server speaks protocol 99, this client 2.*same version"):
+    with pytest.raises(UserError, match=r"the server speaks protocol 99, this client 3.*same version"):
         agree(grid)
 
 

@@ -1,6 +1,7 @@
 """The direction log: every number of a row by hand for two clients in two dimensions."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from common.scaling import Scaling
 from common.solution import Answer, LocalSolution, Measures, Part
 from server.monitor import HEADER, Monitor, StopAtCertifiedAngle, conclusion, line
 from strategies import Costs
+from tests.problems import turnout
 
 FEDERATION = Federation(
     tuple(Client(k, f"client-{k}", 3 + k, "", max_norm=1.0, beta=0.25) for k in range(2)),
@@ -39,20 +41,27 @@ def evaluated(client: str, *measured: float) -> Answer:
     return Answer(client, (), Measures(loss, margin, int(errors), count=4))
 
 
+def heard(monitor: Monitor, number: int, weights: NDArray[np.float64], answers: Sequence[Answer]) -> None:
+    """Let the answers pass the monitor, and end them."""
+    for answer in answers:
+        monitor.answered(number, weights, answer)
+    monitor.measured(number, weights, turnout(answers))
+
+
 def two_rounds(**arguments: Any) -> tuple[Monitor, list[dict[str, Any]]]:
     """From zero to (2, 0), then to (3, 3)."""
     written: list[dict[str, Any]] = []
     monitor = Monitor(FEDERATION, written.append, **arguments)
     answers = [solved("a", (2.0, 0.0), 4.0, 0.7, 0.0, 2), solved("b", (0.0, 2.0), 4.0, 0.7, 0.0, 2)]
-    monitor.measured(0, ZERO, answers)
+    heard(monitor, 0, ZERO, answers)
     assert written == [], "the initial model has no row"
-    monitor.combined(1, RIGHT, 0.0, answers, COSTS)
+    monitor.combined(1, RIGHT, 0.0, turnout(answers), COSTS)
     assert written == [], "its loss is not known yet"
     answers = [solved("a", (0.0, 1.0), 2.0, 0.5, 0.2, 0), solved("b", (1.0, 0.0), 1.0, 0.25, -0.4, 1)]
-    monitor.measured(1, RIGHT, answers)
-    monitor.combined(2, DIAGONAL, 0.0, answers, COSTS)
+    heard(monitor, 1, RIGHT, answers)
+    monitor.combined(2, DIAGONAL, 0.0, turnout(answers), COSTS)
     assert len(written) == 1
-    monitor.measured(2, DIAGONAL, [evaluated("a", 0.125, 0.6, 0), evaluated("b", 0.0625, 0.9, 0)])
+    heard(monitor, 2, DIAGONAL, [evaluated("a", 0.125, 0.6, 0), evaluated("b", 0.0625, 0.9, 0)])
     assert written[-1] == monitor.last
     return monitor, written
 
@@ -98,11 +107,11 @@ def test_a_model_with_a_dual_mass_is_a_bound_by_itself() -> None:
     written: list[dict[str, Any]] = []
     monitor = Monitor(FEDERATION, written.append)
     answers = [solved("a", (2.0, 0.0), 4.0, 0.7, 0.0, 2), solved("b", (0.0, 2.0), 4.0, 0.7, 0.0, 2)]
-    monitor.measured(0, ZERO, answers)
-    monitor.combined(1, DIAGONAL, 36.0, answers, COSTS)
-    monitor.measured(1, DIAGONAL, [evaluated("a", 0.125, 0.5, 0), evaluated("b", 0.0625, 0.9, 0)])
-    monitor.combined(2, DIAGONAL, 0.0, answers, COSTS)  # no mass, no news
-    monitor.measured(2, DIAGONAL, [evaluated("a", 0.125, 0.5, 0), evaluated("b", 0.0625, 0.9, 0)])
+    heard(monitor, 0, ZERO, answers)
+    monitor.combined(1, DIAGONAL, 36.0, turnout(answers), COSTS)
+    heard(monitor, 1, DIAGONAL, [evaluated("a", 0.125, 0.5, 0), evaluated("b", 0.0625, 0.9, 0)])
+    monitor.combined(2, DIAGONAL, 0.0, turnout(answers), COSTS)  # no mass, no news
+    heard(monitor, 2, DIAGONAL, [evaluated("a", 0.125, 0.5, 0), evaluated("b", 0.0625, 0.9, 0)])
     for row in written:
         assert row["margin_bound"] == pytest.approx(math.sqrt(18) / 36, rel=1e-12)
         assert row["margin_bound"] > math.sqrt(18) / 36
@@ -115,9 +124,9 @@ def test_what_is_not_known_is_null() -> None:
     written: list[dict[str, Any]] = []
     monitor = Monitor(FEDERATION, written.append)
     answers = [solved("a", (0.0, 0.0), 0.0, 0.7, 0.0, 2)]  # satisfied already: no dual mass
-    monitor.measured(0, ZERO, answers)
-    monitor.combined(1, ZERO, 0.0, answers, COSTS)
-    monitor.measured(1, ZERO, answers)
+    heard(monitor, 0, ZERO, answers)
+    monitor.combined(1, ZERO, 0.0, turnout(answers), COSTS)
+    heard(monitor, 1, ZERO, answers)
     [row] = written
     assert (row["margin"], row["margin_bound"]) == (None, None)
     assert row["certified_angle_deg"] == 180.0
@@ -140,16 +149,16 @@ def test_the_best_model_has_the_smallest_certified_angle_and_the_latest_of_equal
     assert monitor.best[1] is rows[1]
     better = monitor.best[0]
     answers = [solved("a", (0.0, 0.0), 0.0, 0.1, -1.0, 1)]
-    monitor.combined(3, RIGHT, 0.0, answers, COSTS)
-    monitor.measured(3, RIGHT, answers)
+    monitor.combined(3, RIGHT, 0.0, turnout(answers), COSTS)
+    heard(monitor, 3, RIGHT, answers)
     assert monitor.best[0] == better, "a worse one does not replace it"
     assert np.array_equal(monitor.best[2], DIAGONAL)
 
     written: list[dict[str, Any]] = []
     monitor = Monitor(FEDERATION, written.append)
     for number, weights in enumerate([ZERO, RIGHT, DIAGONAL]):
-        monitor.measured(number, weights, answers)  # never certified
-        monitor.combined(number + 1, weights, 0.0, answers, COSTS)
+        heard(monitor, number, weights, answers)  # never certified
+        monitor.combined(number + 1, weights, 0.0, turnout(answers), COSTS)
     assert monitor.best is not None
     assert np.array_equal(monitor.best[2], DIAGONAL)
 
@@ -157,10 +166,10 @@ def test_the_best_model_has_the_smallest_certified_angle_and_the_latest_of_equal
 def test_stop_at_certified_angle_looks_at_the_newest_row() -> None:
     monitor, rows = two_rounds()
     angle = rows[-1]["certified_angle_deg"]
-    assert StopAtCertifiedAngle(monitor, angle + 1).measured(2, DIAGONAL, []) == "certified-angle"
-    assert StopAtCertifiedAngle(monitor, angle - 1).measured(2, DIAGONAL, []) is None
-    assert StopAtCertifiedAngle(monitor, 0.0).measured(2, DIAGONAL, []) is None
-    assert StopAtCertifiedAngle(Monitor(FEDERATION, print), 89.0).measured(0, ZERO, []) is None
+    assert StopAtCertifiedAngle(monitor, angle + 1).measured(2, DIAGONAL, turnout([])) == "certified-angle"
+    assert StopAtCertifiedAngle(monitor, angle - 1).measured(2, DIAGONAL, turnout([])) is None
+    assert StopAtCertifiedAngle(monitor, 0.0).measured(2, DIAGONAL, turnout([])) is None
+    assert StopAtCertifiedAngle(Monitor(FEDERATION, print), 89.0).measured(0, ZERO, turnout([])) is None
 
 
 FULL = {

@@ -11,7 +11,7 @@ from common.errors import NotSeparable
 from common.geometry import angle
 from common.reference import max_margin
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
-from strategies import Callback, Costs, CuttingPlane, cutting_plane
+from strategies import Callback, Costs, CuttingPlane, Turnout, cutting_plane
 from strategies.cuts import IDLE_ROUNDS, Cut
 from strategies.cutting_plane import INWARD, MOST_OWNERS, RELEASED, CutState
 from tests.problems import Shard, answer, federation_data, grid_of, run, signed_rows
@@ -36,7 +36,7 @@ class States(Callback):
         self.masses: list[float] = []
 
     def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        self, number: int, weights: Vector, dual_mass: float, turnout: Turnout, costs: Costs
     ) -> None:
         self.states.append(self.strategy._now)
         self.masses.append(dual_mass)

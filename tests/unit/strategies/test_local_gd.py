@@ -1,4 +1,5 @@
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from common.messages import pack_answer
 from common.solution import SolverSettings
 from server.grids.in_process import InProcessGrid
 from strategies import LocalGD
-from strategies.local_gd import AverageState, mean_displacement
+from strategies.local_gd import AverageState, mean_local_model
 from tests.problems import Shard, answer, grid_of, record, run
 
 ONE_STEP = SolverSettings(local_steps=1, learning_rate=1.0)
@@ -61,7 +62,9 @@ def test_clients_weigh_the_same_whatever_they_hold() -> None:
     small = answer("a", [1.0, 0.0])
     large = answer("b", [0.0, 3.0])
     assert large.measures.count == 3
-    np.testing.assert_array_equal(mean_displacement([small, large]), [0.5, 1.5])
+    mean, mass = mean_local_model(np.array([2.0, 0.0]), 5.0, [small, large])
+    np.testing.assert_array_equal(mean, [2.5, 1.5])
+    assert mass == 6.0
 
 
 def test_the_combination_changes_no_state() -> None:
@@ -132,7 +135,7 @@ def test_the_order_of_the_replies_does_not_matter(order: tuple[int, ...]) -> Non
     strategy = LocalGD()
     messages = list(strategy.configure_train(1, record(np.zeros(1)), ConfigRecord(), grid))
     replies = [
-        Message(pack_answer(answer(name, [value])), reply_to=message)
+        Message(pack_answer(replace(answer(name, [value]), number=1)), reply_to=message)
         for message, (name, value) in zip(messages, (("a", 0.1), ("b", 0.2), ("c", 0.3)), strict=True)
     ]
     arrays, _ = strategy.aggregate_train(1, [replies[k] for k in order])
