@@ -145,9 +145,8 @@ class Display(logging.Handler):
             f"{left} left or less" if self.began.may_stop else f"{left} left",
             f"{self.row['clients']} of {self.began.clients} clients",
         )
-        missing = ", ".join(self.row["missing"])
-        warning = [Text(f"missing: {missing}", style="yellow")] if missing else []
-        return Group(Text(line(self.row), style="cyan", no_wrap=True), bar, *warning)
+        style = "yellow" if self.row["missing"] else "cyan"
+        return Group(Text(line(self.row), style=style), bar)
 
     def _left(self, done: int) -> str:
         """Say how long the rest takes at the pace so far."""

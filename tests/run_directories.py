@@ -42,6 +42,13 @@ def write(
     (path / "handshake.json").write_text(json.dumps(handshake), encoding="utf-8")
     (path / "rounds.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     if stopped_by:
-        summary = {"stopped_by": stopped_by, "seconds": 1.5, "versions": {"localgd": "1.2.3"}}
+        best = min(rows, key=lambda row: row["certified_angle_deg"] or 180.0, default=None)
+        summary = {
+            "stopped_by": stopped_by,
+            "best_round": best["round"] if best else None,
+            "refused": {EVIL: 5},
+            "seconds": 1.5,
+            "versions": {"localgd": "1.2.3"},
+        }
         (path / "summary.json").write_text(json.dumps(summary | ({"error": error} if error else {})))
     return path

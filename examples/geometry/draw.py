@@ -22,7 +22,7 @@ from common.reference import max_margin
 from common.solution import Answer
 from localgd import Callback, InProcessGrid, ModifiedLocalGD, SolverSettings, handshake
 from server.report.palette import LIGHT
-from strategies import Costs
+from strategies import Costs, Turnout
 
 Vector = NDArray[np.float64]
 To = Callable[[Vector], Vector]
@@ -45,13 +45,20 @@ class Way(Callback):
     def __init__(self) -> None:
         self.models: list[Vector] = []
         self.local: list[dict[str, Vector]] = []
+        self._now: dict[str, Vector] = {}
+
+    def answered(self, number: int, weights: Vector, answer: Answer) -> None:
+        """Take a client's model; the last message asks for none."""
+        if answer.solutions:
+            self._now[answer.client] = answer.centres[0] + answer.solutions[0].displacement
 
     def combined(
-        self, number: int, weights: Vector, dual_mass: float, answers: Sequence[Answer], costs: Costs
+        self, number: int, weights: Vector, dual_mass: float, turnout: Turnout, costs: Costs
     ) -> None:
-        """Take a round's models."""
+        """Take the model that they were combined to."""
         self.models.append(weights)
-        self.local.append({a.client: a.centres[0] + a.solutions[0].displacement for a in answers})
+        self.local.append(self._now)
+        self._now = {}
 
 
 def main(out: Path) -> None:

@@ -71,7 +71,7 @@ def _figures(run: Run) -> Iterator[Chart]:
         line("bound", bound, SECOND),
         line("margin", margin),
         log=False,
-        bands=[Band("γ* is in here", rounds, _reached(margin), bound, "grey")],
+        bands=[Band("γ* is in here", rounds, margin, bound, "grey")],
         note="The margin is the smallest over all examples of all clients: below 0, one of them is on the "
         "wrong side. γ* is the best that any linear model can have.",
     )
@@ -111,14 +111,3 @@ def _figures(run: Run) -> Iterator[Chart]:
         line("combine", run.column("seconds", "combine"), THIRD),
         note="Clients: from the first message sent to the last reply received.",
     )
-
-
-def _reached(margins: Values) -> Values:
-    """Return the largest margin so far: the best margin is no smaller."""
-    best: float | None = None
-    reached = []
-    for margin in margins:
-        if margin is not None:
-            best = margin if best is None else max(best, margin)
-        reached.append(best)
-    return reached

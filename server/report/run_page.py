@@ -8,7 +8,7 @@ from common.config import defaults
 from server.report.page import render
 from server.report.reading import Row, Run
 from server.report.scales import thin
-from server.report.words import STOPPED, counted, degrees, is_certified, number, proved
+from server.report.words import STOPPED, degrees, is_certified, number, proved
 
 MOST_ROWS = 1000
 COLUMNS = (
@@ -34,7 +34,6 @@ def page(run: Run, figures: Mapping[str, str]) -> str:
         figures=figures,
         phases=phases(run),
         clients=clients(run),
-        missing=counted(sum(map(len, run.column("missing"))), "answer"),
         chosen=settings(run, usual=False),
         usual=settings(run, usual=True),
         versions=run.summary.get("versions", {}),
@@ -86,9 +85,15 @@ def phases(run: Run) -> list[tuple[str, float, float]]:
 
 def clients(run: Run) -> list[Mapping[str, Any]]:
     """Return what is known of each client, and how many rounds it was missing in."""
-    absent, drifts = Counter(name for row in run.rows for name in row["missing"]), run.drifts()
+    absent = Counter(name for row in run.rows for name in {*row["missing"], *row.get("without", ())})
+    drifts, refused = run.drifts(), run.summary.get("refused", {})
     return [
-        {**client, "missing": absent[name], "drift": drifts[name][-1] if name in drifts else None}
+        {
+            **client,
+            "missing": absent[name],
+            "refused": refused.get(name, 0),
+            "drift": drifts[name][-1] if name in drifts else None,
+        }
         for client in run.handshake.get("clients", ())
         for name in (client["name"],)
     ]
@@ -161,14 +166,16 @@ Rounding is counted in.</p>
 {% endif %}
 {% if clients %}
 <h2>Clients</h2>
-<p class="quiet">{{ missing }} missing in {{ rounds }} rounds.</p>
+<p class="quiet">Missing in: rounds whose model a client did not measure, or that was made without its answer.
+Refused: answers that it cannot have computed from its rows.</p>
 <div class="wide"><table>
 <tr><th>client</th><th class="n">examples</th><th class="n">largest row</th><th class="n">β</th>
-<th class="n">last drift</th><th class="n">missing in</th><th>fingerprint</th></tr>
+<th class="n">last drift</th><th class="n">missing in</th><th class="n">refused</th><th>fingerprint</th></tr>
 {% for client in clients %}
 <tr><td class="words">{{ client.name }}</td><td class="n">{{ client.count }}</td>
 <td class="n">{{ number(client.max_norm) }}</td><td class="n">{{ number(client.beta) }}</td>
 <td class="n">{{ degrees(client.drift) }}</td><td class="n">{{ client.missing }}</td>
+<td class="n">{{ client.refused }}</td>
 <td><code>{{ client.fingerprint }}</code></td></tr>
 {% endfor %}
 </table></div>

@@ -1,7 +1,6 @@
 """What a run has shown, in words."""
 
 import math
-from collections.abc import Sequence
 
 from server.report.reading import Row, Run
 
@@ -43,7 +42,7 @@ def proved(run: Run) -> list[str]:
             "model to be close to, and nothing to certify."
         ]
     elif last:
-        said = [_certificate(run, last), _best_margin(run)]
+        said = [_certificate(run, last), _best_margin(last)]
     else:
         said = ["Nothing is proved: no round was completed."]
     return [*said, *(_measured(last) if last else ()), *_why(run)]
@@ -57,6 +56,11 @@ def is_certified(run: Run) -> bool:
 def _certificate(run: Run, last: Row) -> str:
     """Say how close the last model is proved to be, and the best one where that is closer."""
     angle, number = last["certified_angle_deg"], last["round"]
+    if angle >= 180 and last["missing"]:
+        return (
+            f"No angle is proved of the model of round {number}: {', '.join(last['missing'])} did not "
+            "measure it, and its smallest margin is not known without."
+        )
     if angle >= 180:
         wrong = counted(last["errors"], "training example")
         return (
@@ -68,21 +72,19 @@ def _certificate(run: Run, last: Row) -> str:
         f"It is proved, without a look at the data, that the model of round {number} is within "
         f"{degrees(angle)} of the centralized one: the max-margin model of all clients' data together."
     )
-    best = min(run.rows, key=lambda row: _or(row["certified_angle_deg"], 180.0))
-    if best["certified_angle_deg"] < 0.99 * angle:
-        said += (
-            f" Closer still is best.npz, of round {best['round']}: {degrees(best['certified_angle_deg'])}."
-        )
+    kept = next((row for row in run.rows if row["round"] == run.summary.get("best_round")), last)
+    best = kept["certified_angle_deg"] or 180.0
+    if best < 0.99 * angle:
+        said += f" Closer still is best.npz, of round {kept['round']}: {degrees(best)}."
     return said
 
 
-def _best_margin(run: Run) -> str:
+def _best_margin(last: Row) -> str:
     """Say between which numbers the best margin is proved to lie."""
-    bound = next((row["margin_bound"] for row in reversed(run.rows) if row["margin_bound"] is not None), None)
+    reached, bound = last["margin"], last["margin_bound"]
     if bound is None:
         return "No bound on the margin is known yet."
-    reached = max(_known([row["margin"] for row in run.rows]), default=0.0)
-    if reached <= 0:
+    if reached is None or reached <= 0:
         return f"No linear model has a margin above {bound:.5g} on these data."
     digits = max(5, min(12, 2 + math.ceil(-math.log10(max(1 - reached / bound, 1e-12)))))  # tells them apart
     low, high = f"{reached:.{digits}g}", f"{bound:.{digits}g}"
@@ -105,11 +107,3 @@ def _why(run: Run) -> list[str]:
     """Say why a run ended early, in the words that it left."""
     error = str(run.summary.get("error", ""))
     return [f"It ended early: {error}"] if error and run.stopped_by != "interrupted" else []
-
-
-def _known(values: Sequence[float | None]) -> list[float]:
-    return [value for value in values if value is not None]
-
-
-def _or(value: float | None, otherwise: float) -> float:
-    return otherwise if value is None else value

@@ -110,13 +110,8 @@ def test_the_display_says_where_the_run_is(display: Display) -> None:
     tell("", Measured(measured := row(150, clients=5, missing=["client-3"])))
     display.since -= 10  # 50 rounds took 10 seconds, 150 are left
     text = drawn(display)
-    for words in (
-        line(measured),
-        "round 150 of 300",
-        "0:30 left or less",
-        "5 of 6 clients",
-        "missing: client-3",
-    ):
+    assert "".join(text.split()).startswith("".join(line(measured).split())), "all of it, if on two lines"
+    for words in ("round 150 of 300", "0:30 left or less", "5 of 6 clients"):
         assert words in text
     tell("", Ended(Path("runs/x")))
     assert drawn(display).strip() == ""

@@ -93,7 +93,15 @@ UNPROVED = {"certified_angle_deg": 180.0, "true_angle_deg": None, "margin": -0.2
             {},
             ("Closer still is best.npz, of round 2: 30.00°",),
         ),
-        ([row(1), row(2, clients=1, missing=[EVIL])], {}, ("1 answer missing in 2 rounds",)),
+        (
+            [row(1), row(2, clients=1, missing=[EVIL], margin=None, certified_angle_deg=180.0)],
+            {},
+            (
+                f"No angle is proved of the model of round 2: {EVIL} did not measure it",
+                "No linear model has a margin above 0.125",
+                f"{EVIL} 7 1 0.25 3.00° 1 5 f00d",
+            ),
+        ),
         ([row(k, true_angle_deg=None) for k in (1, 2)], {"strategy": "flower:FedAvg"}, ("flower:FedAvg",)),
         ([row(1, margin=0.125, margin_bound=0.125)], {}, ("is 0.125, to all these digits",)),
     ],
