@@ -6,5 +6,10 @@ the numbers and tables of the document, ``draw`` its figures.  What has been run
 filled with the latter.
 """
 
-STUDIES = ("direction", "learning_rate")
+STUDIES = (
+    "direction",
+    "learning_rate",
+    "regression",
+    "noise",
+)
 """In the order of the document."""
