@@ -6,6 +6,7 @@ from array_api_compat import array_namespace
 
 from client.problem import Problem
 from client.solvers.descent import descent_dual
+from client.solvers.likely_active import likely_active
 from client.solvers.reply import groups_of, solution
 from common.active_set import least_distance
 from common.solution import LocalSolution
@@ -32,10 +33,11 @@ def project(problem: Problem, centre: Array, cuts: int = 1, min_active: int = 1)
     """
     margins = problem.forward(centre)
     short = 1.0 - margins.reshape(-1)
-    # Without a guess: from the active set of the round before it would take half the time, but the last bits
-    # depend on the guess where a multiplier is but rounding. So an answer depends on its question alone, and
-    # a run that goes on from a checkpoint, with clients that have forgotten all, is the same to the bit.
-    found = least_distance(problem.constraint_gram, short, [])
+    # The guess is made of the question alone. One from the round before would be as good, but the last bits
+    # depend on it where a multiplier is but rounding; so a run that goes on from a checkpoint, with clients
+    # that have forgotten all, is the same to the bit.
+    gram = problem.constraint_gram
+    found = least_distance(gram, short, likely_active(gram, short))
     dual = found.values.reshape(margins.shape)
     if found.result == "infeasible":
         return solution(problem, dual, found.changes, found.result)

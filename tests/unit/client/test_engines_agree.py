@@ -39,7 +39,9 @@ def test_numpy_and_torch_agree_on_random_problems(solver: str, device: str) -> N
         scale = max(float(np.linalg.norm(ours.displacement)), 1e-300)
         assert np.linalg.norm(ours.displacement - theirs.displacement) <= 1e-12 * scale
         assert ours.dual_mass == pytest.approx(theirs.dual_mass, rel=1e-12)
-        assert (ours.active, ours.steps, ours.result) == (theirs.active, theirs.steps, theirs.result)
+        assert (ours.active, ours.result) == (theirs.active, theirs.result)
+        if solver != "projection":  # how many changes it takes depends on a guess, which may be but rounding
+            assert ours.steps == theirs.steps
         assert measures[0].loss == pytest.approx(measures[1].loss, rel=1e-13)
         assert measures[0].margin == pytest.approx(measures[1].margin, rel=1e-12)
 
