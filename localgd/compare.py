@@ -127,7 +127,7 @@ def compare(planned: Plan, console: Console) -> None:
                 say(f"{title}: {conclusion(outcome)}")
     finally:
         if outcomes:
-            write_page(folder, names[: len(outcomes)])
+            write_page(folder)
     show(outcomes, planned.target, console)
     say(legend(planned.target))
     say(f"The pictures are in {folder / PAGE}, the table is in {folder / 'table.md'} and table.csv.")

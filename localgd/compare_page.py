@@ -1,5 +1,6 @@
 """One page about several runs side by side, in the look of a run's report."""
 
+import csv
 import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ from server.report.palette import look
 from server.report.reading import read
 from server.report.words import counted
 
-PAGE = "compare.html"
+PAGE, TABLE = "compare.html", "table.csv"
 TARGETS = {10.0: "o", 1.0: "s", 0.1: "D"}
 """Degrees to the centralized model, and how they are marked."""
 
@@ -24,14 +25,17 @@ FLOOR = 0.01
 NAMES = {CERTIFIED: "certified", TRUE: "true"}
 
 
-def write_page(folder: Path, names: Sequence[str]) -> Path:
-    """Write ``compare.html`` about the runs in some directories of a folder, and its pictures.
+def write_page(folder: Path) -> list[Path]:
+    """Write ``compare.html`` about the runs that a comparison's ``table.csv`` names, and return its pictures.
 
     Raises
     ------
     OSError
         When they cannot be written.
     """
+    with open(folder / TABLE, encoding="utf-8", newline="") as file:
+        table = file.read()
+    names = [row["directory"] for row in csv.DictReader(table.splitlines())]
     runs = [read(folder / name) for name in names if (folder / name / "config.toml").exists()]
     compared = variants(runs)
     kinds = [key for key in NAMES if any(run.known(key) for run in runs)]
@@ -47,12 +51,12 @@ def write_page(folder: Path, names: Sequence[str]) -> Path:
         targets=[f"{target:g}°" for target in TARGETS],
         rows=[(variant.label, reached(variant, kinds)) for variant in compared],
         links=[(name, (folder / name / REPORT).exists()) for name in names],
-        csv=(folder / "table.csv").read_text("utf-8").strip(),
+        table=table.strip(),
         seeds=max((len(variant.runs) for variant in compared), default=0),
     )
-    with whole(folder / PAGE) as file:
-        file.write(page.encode())
-    return folder / PAGE
+    with whole(folder / PAGE) as html:
+        html.write(page.encode())
+    return [folder / PLOTS / f"{name}.svg" for name in drawn]
 
 
 def figures(compared: Sequence[Variant], kinds: Sequence[str]) -> Iterator[Chart]:
@@ -224,6 +228,6 @@ A colour is a strategy, wherever it is drawn; a dash tells its settings apart.</
 {% endfor %}
 </ul>
 <details><summary>The table as text; a click marks all of it for copying</summary>
-<pre tabindex="0">{{ csv }}</pre></details>
+<pre tabindex="0">{{ table }}</pre></details>
 {% endblock %}
 """

@@ -36,13 +36,22 @@ class Outcome:
     seconds: float | None = None
     failure: str = ""
     alpha: float | None = None
+    directory: str = ""
 
 
 def outcome_of(config: Config, path: Path, target: float, failure: str = "") -> Outcome:
     """Read a run's directory, whatever there is of it; ``target`` in degrees."""
     steps = None if config.solver == "projection" else config.local_steps
     alpha = config.alpha if config.partition == "dirichlet" and config.dataset != "file" else None
-    outcome = Outcome(config.strategy, config.solver, steps, config.seed, failure=failure, alpha=alpha)
+    outcome = Outcome(
+        config.strategy,
+        config.solver,
+        steps,
+        config.seed,
+        failure=failure,
+        alpha=alpha,
+        directory=path.name,
+    )
     log, summary = path / "rounds.jsonl", path / "summary.json"
     rows = [json.loads(line) for line in log.read_text("utf-8").splitlines()] if log.exists() else []
     if not rows:

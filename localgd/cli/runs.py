@@ -86,21 +86,27 @@ def compare(
 
 
 def report(
-    directory: Annotated[Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run.")],
+    directory: Annotated[
+        Path, typer.Argument(metavar="RUN_DIR", help="The directory of a run, or of a comparison.")
+    ],
 ) -> None:
     """Draw a run, whole or broken off: report.html, one page with everything in it, and its pictures.
 
-    Every run leaves report.html and the pictures as SVG files; this makes them anew, and as PNG files too.
+    Every run leaves report.html and the pictures as SVG files, every comparison compare.html; this makes them
+    anew, and the pictures as PNG files too.
     """
-    from server.report import PAGE, write_report
+    from localgd import compare_page
+    from server.report import PAGE, PLOTS, write_report
     from server.report.png import HINT, write_png
 
     try:
-        pictures = write_report(directory)
+        if compared := (directory / compare_page.TABLE).exists():
+            pictures = compare_page.write_page(directory)
+        else:
+            pictures = write_report(directory)
         drawn = write_png(pictures)
     except OSError as error:
         raise UserError(f"cannot write to '{directory}': {error.strerror}") from None
-    say(
-        f"{directory / PAGE}; {len(pictures)} pictures in {directory / 'plots'}"
-        + ("" if drawn else f"; {HINT}")
-    )
+    page = directory / (compare_page.PAGE if compared else PAGE)
+    hint = "" if drawn else f"; {HINT}"
+    say(f"{page}; {len(pictures)} pictures in {directory / PLOTS}{hint}")

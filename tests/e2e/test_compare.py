@@ -37,7 +37,12 @@ def test_the_flagship_beside_the_papers_two(localgd: Callable[..., Finished], tm
     sent = sum(row["bytes"]["received"] / row["clients"] for row in run.rows) / 1e6
     assert float(exact["megabytes"]) == pytest.approx(sent)
     assert "out/table.md" in done.last_line
-    text = " ".join(check(tmp_path / "out" / "compare.html").text.split())
+    page = tmp_path / "out" / "compare.html"
+    before = page.read_bytes()
+    page.unlink()
+    assert localgd("report", "out").stdout.startswith("out/compare.html; 6 pictures in out/plots")
+    assert page.read_bytes() == before
+    text = " ".join(check(page).text.split())
     assert "3 runs side by side on tissue" in text
     assert f"cutting-plane {first_within(run, 10)}" in text
     assert {"true-by-rounds.svg", "bytes-to-certified.svg"} <= {

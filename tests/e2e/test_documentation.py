@@ -26,6 +26,7 @@ ELSEWHERE = {
     "docs/edge.md": "tests/e2e/test_edge.py",  # needs root and systemd: the units are verified
     "docs/comparison.md": "tests/e2e/test_compare.py",  # takes minutes as it is there
     "docs/reproduction.md": "tests/integration/test_reproduction.py",  # half an hour; there a few small runs
+    "docs/how-to/see.md": "tests/e2e/test_report.py",  # needs the extra tensorboard, and a server that stays
     "docs/how-to/containers.md": "tests/compose/test_stream.py",  # needs a Docker engine
     "docs/how-to/flower.md": "tests/e2e/test_superlink.py",  # and test_simulation.py: minutes, and free ports
 }

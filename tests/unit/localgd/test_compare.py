@@ -142,7 +142,7 @@ def test_the_first_round_within_the_target_counts(tmp_path: Path) -> None:
     config = Config.of({"strategy": "local-gd", "local-steps": 3, "seed": 4})
     assert outcome_of(config, tmp_path / "run", 0.5) == Outcome(
         "local-gd", "gradient", 3, 4, rounds=4, to_target=2, certified_angle_deg=0.2, errors=0,
-        megabytes=8.0, seconds=1.5, alpha=0.3,
+        megabytes=8.0, seconds=1.5, alpha=0.3, directory="run",
     )  # fmt: skip
     assert outcome_of(config, tmp_path / "run", 0.04).to_target is None
 
@@ -152,7 +152,7 @@ def test_what_there_is_of_a_failed_run(tmp_path: Path) -> None:
     config = Config.of({"strategy": "consensus"})
     cut, none = (outcome_of(config, tmp_path / name, 1.0, "why") for name in ("cut", "none"))
     assert (cut.rounds, cut.to_target, cut.seconds, cut.failure) == (1, None, None, "why")
-    assert none == Outcome("consensus", "projection", None, 0, failure="why", alpha=0.3)
+    assert none == Outcome("consensus", "projection", None, 0, failure="why", alpha=0.3, directory="none")
     assert conclusion(none) == "failed: why"
 
 

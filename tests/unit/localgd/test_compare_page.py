@@ -118,13 +118,15 @@ def test_the_page(tmp_path: Path) -> None:
     write(tmp_path / "b", [row(k) for k in range(1, 20)], seed=1)
     write(tmp_path / "failed", [], stopped_by="failed")
     (tmp_path / "a" / "report.html").touch()
-    (tmp_path / "table.csv").write_text("strategy,failure\nlocal-gd,<b>\n")
-    page = check(write_page(tmp_path, ["a", "b", "failed", "never-begun"]))
+    table = "failure,directory\n,a\n,b\n<b>,failed\nwhy,never-begun\n"
+    (tmp_path / "table.csv").write_text(table)
+    assert (tmp_path / "plots" / "certified-by-bytes.svg") in write_page(tmp_path)
+    page = check(tmp_path / "compare.html")
     text = " ".join(page.text.split())
     assert "3 runs side by side on tissue" in text
     assert "modified-local-gd K=100 6 > 29 > 29" in text
     assert "b: no report" in text
-    assert "local-gd,<b>" in text
+    assert "<b>,failed" in text
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["a/report.html"]
     assert (tmp_path / "plots" / "certified-by-bytes.svg").exists()
 
@@ -132,5 +134,6 @@ def test_the_page(tmp_path: Path) -> None:
 @pytest.mark.parametrize("rows", [[], [row(1, certified_angle_deg=None, true_angle_deg=None)]])
 def test_nothing_to_draw(rows: list[dict[str, Any]], tmp_path: Path) -> None:
     write(tmp_path / "a", rows, stopped_by="failed")
-    (tmp_path / "table.csv").touch()
-    assert "1 run side by side" in check(write_page(tmp_path, ["a"])).text
+    (tmp_path / "table.csv").write_text("directory\na\n")
+    write_page(tmp_path)
+    assert "1 run side by side" in check(tmp_path / "compare.html").text
