@@ -5,6 +5,7 @@ import statistics
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from common.errors import UserError
 from common.files import whole
 from localgd.variants import CERTIFIED, MEGABYTES, ROUNDS, TRUE, Variant, cost, spent, variants
 from server.report import PAGE as REPORT
@@ -30,12 +31,16 @@ def write_page(folder: Path) -> list[Path]:
 
     Raises
     ------
+    UserError
+        When the table is not that of a comparison, or a run cannot be read.
     OSError
         When they cannot be written.
     """
-    with open(folder / TABLE, encoding="utf-8", newline="") as file:
-        table = file.read()
-    names = [row["directory"] for row in csv.DictReader(table.splitlines())]
+    table = (folder / TABLE).read_text("utf-8")
+    reader = csv.DictReader(table.splitlines())
+    if "directory" not in (reader.fieldnames or ()):
+        raise UserError(f"'{folder / TABLE}' has no column 'directory': it is no table of localgd compare")
+    names = [row["directory"] for row in reader]
     runs = [read(folder / name) for name in names if (folder / name / "config.toml").exists()]
     compared = variants(runs)
     kinds = [key for key in NAMES if any(run.known(key) for run in runs)]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.data import TISSUE, RunFiles
-from tests.pages import check
+from tests.pages import check, draw, needs_chromium
 from tests.processes import Finished
 
 pytestmark = pytest.mark.xdist_group("e2e-compare")
@@ -49,6 +49,14 @@ def test_the_flagship_beside_the_papers_two(localgd: Callable[..., Finished], tm
         path.name for path in (tmp_path / "out" / "plots").iterdir()
     }
     assert "1/3 local-gd-gradient-K100-seed0: 20 rounds" in done.stdout
+
+
+@needs_chromium
+def test_a_browser_draws_the_page_on_a_small_screen(localgd: Callable[..., Finished], tmp_path: Path) -> None:
+    arguments = ("--strategies", "local-gd,consensus", "--local-steps", "1,5", "--seeds", "0,1")
+    done = localgd("compare", TISSUE, *arguments, "-c", "num-server-rounds=3", "--out", "out")
+    assert done.code == 0, done.stderr
+    assert draw(tmp_path / "out" / "compare.html", tmp_path, 400)[1] == 400
 
 
 def test_one_failing_run(localgd: Callable[..., Finished], tmp_path: Path) -> None:

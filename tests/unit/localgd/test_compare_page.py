@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from common.errors import UserError
 from localgd.compare_page import figures, reached, write_page
 from localgd.variants import CERTIFIED, MEGABYTES, ROUNDS, TRUE, Variant, cost, spent, variants
 from server.report.chart import Chart
@@ -129,6 +130,12 @@ def test_the_page(tmp_path: Path) -> None:
     assert "<b>,failed" in text
     assert [attributes["href"] for tag, attributes in page.tags if tag == "a"] == ["a/report.html"]
     assert (tmp_path / "plots" / "certified-by-bytes.svg").exists()
+
+
+def test_a_table_of_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(UserError, match="has no column 'directory'"):
+        write_page(tmp_path)
 
 
 @pytest.mark.parametrize("rows", [[], [row(1, certified_angle_deg=None, true_angle_deg=None)]])
