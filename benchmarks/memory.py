@@ -1,7 +1,8 @@
-"""The server's memory with many clients and a large model: one process is the server, another all clients.
+"""The server's memory with many clients and a large model: in one process, and over streams.
 
-As a program it is one of the two: ``python -m benchmarks.memory server CLIENTS DIMENSION`` says its port,
-and at the end its memory; ``python -m benchmarks.memory fleet ADDRESS CLIENTS DIMENSION`` is the clients.
+As a program it is one side: ``python -m benchmarks.memory server CLIENTS DIMENSION`` says its port, and at
+the end its memory; ``python -m benchmarks.memory fleet ADDRESS CLIENTS DIMENSION`` is all clients;
+``python -m benchmarks.memory alone CLIENTS DIMENSION`` is both.
 """
 
 import functools
@@ -14,8 +15,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from flwr.app import Array, ArrayRecord, Context, Message
+from flwr.app import Array, ArrayRecord, Context, Message, UserConfig
 from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from benchmarks.stream import process
@@ -23,6 +25,7 @@ from benchmarks.table import Row
 from client.stream import join
 from common.messages import Description, pack_answer, pack_description, pack_prepared, unpack_question
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
+from server.grids.in_process import InProcessGrid
 from server.grids.stream import StreamGrid
 from server.handshake import handshake
 from server.monitor import Monitor
@@ -35,18 +38,25 @@ Vector = NDArray[np.float64]
 
 
 def rows(quick: bool) -> Iterator[Row]:
-    """Run a federation over streams and ask the server for its peak, in models over its idle size."""
+    """Run a federation in one process and over streams; its peak, in models over its idle size."""
     clients, dimension = (4, 10_000) if quick else (200, 1_000_000)
     sizes = (str(clients), str(dimension))
+    with process("-m", "benchmarks.memory", "alone", *sizes, output=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        yield row("in one process", clients, dimension, json.loads(server.stdout.readline()))
     with process("-m", "benchmarks.memory", "server", *sizes, output=subprocess.PIPE) as server:
         assert server.stdout is not None
         port = json.loads(server.stdout.readline())["port"]
         with process("-m", "benchmarks.memory", "fleet", f"127.0.0.1:{port}", *sizes):
-            told = json.loads(server.stdout.readline())
+            yield row("over streams", clients, dimension, json.loads(server.stdout.readline()))
+
+
+def row(how: str, clients: int, dimension: int, told: dict[str, int]) -> Row:
+    """Return the row of one way of running, with what its server said of its memory."""
     model = 8 * dimension
     models = (told["peak"] - told["idle"]) / model
-    yield Row(
-        f"server memory, {clients} clients, d = {dimension}, Modified Local-GD over streams",
+    return Row(
+        f"server memory, {clients} clients, d = {dimension}, Modified Local-GD {how}",
         f"a model of {model / 1e6:g} MB",
         f"peak {told['peak'] / 1e6:.0f} MB, idle {told['idle'] / 1e6:.0f} MB",
         models,
@@ -57,19 +67,30 @@ def rows(quick: bool) -> Iterator[Row]:
 
 
 def serve(clients: int, dimension: int) -> None:
-    """Be the server: take the clients in, note the idle size, run, and say the peak."""
-    settings = SolverSettings(solver="proximal", local_steps=1)
+    """Be the server: take the clients in, run, and say the memory."""
     with StreamGrid("127.0.0.1:0", credentials=None) as grid:
         print(json.dumps({"port": grid.port}), flush=True)
         grid.wait_for_clients(clients, clients, 120.0)
-        federation = handshake(grid, grid.get_node_ids(), settings, intercept=False, scale="none")
-        strategy = ModifiedLocalGD(settings=settings, federation=federation)
-        monitor = Monitor(federation, lambda row: None)
-        start = ArrayRecord({"weights": Array(np.zeros(dimension))})
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins here
-        idle = resident("VmRSS")
-        strategy.start(grid, start, ROUNDS, callbacks=[monitor])
-        print(json.dumps({"idle": idle, "peak": resident("VmHWM")}), flush=True)
+        measure(grid, dimension)
+
+
+def alone(clients: int, dimension: int) -> None:
+    """Be the server and all clients, which keep nothing but the one answer that they all give."""
+    names: list[UserConfig] = [{"name": f"client-{k:04}"} for k in range(clients)]
+    measure(InProcessGrid(member(dimension), names, {}), dimension)
+
+
+def measure(grid: Grid, dimension: int) -> None:
+    """Note the idle size after the handshake, run, and say the peak."""
+    settings = SolverSettings(solver="proximal", local_steps=1)
+    federation = handshake(grid, grid.get_node_ids(), settings, intercept=False, scale="none")
+    strategy = ModifiedLocalGD(settings=settings, federation=federation)
+    monitor = Monitor(federation, lambda row: None)
+    start = ArrayRecord({"weights": Array(np.zeros(dimension))})
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins here
+    idle = resident("VmRSS")
+    strategy.start(grid, start, ROUNDS, callbacks=[monitor])
+    print(json.dumps({"idle": idle, "peak": resident("VmHWM")}), flush=True)
 
 
 def resident(key: str) -> int:
@@ -80,14 +101,14 @@ def resident(key: str) -> int:
 
 def fleet(address: str, clients: int, dimension: int) -> None:
     """Be all clients: each answers every round with the same displacement, of no data at all."""
-    displacement = np.full(dimension, 0.5 / math.sqrt(dimension))
+    app = member(dimension)
     threads = []
     for k in range(clients):
         name = f"client-{k:04}"
         join_one = functools.partial(
             join,
             address,
-            member(name, displacement),
+            app,
             {"name": name},
             name,
             credentials=None,
@@ -100,39 +121,46 @@ def fleet(address: str, clients: int, dimension: int) -> None:
         thread.join()
 
 
-def member(name: str, displacement: Vector) -> ClientApp:
-    """Return a client that has an answer ready."""
+def member(dimension: int) -> ClientApp:
+    """Return an app that has an answer ready, whoever it is asked as."""
     app = ClientApp()
-    told = Description(name, 1, len(displacement), ("-1", "1"), "none", "none", None)
-    solution = LocalSolution((Part(displacement, 0.5),), 1, 1)
+    solution = LocalSolution((Part(np.full(dimension, 0.5 / math.sqrt(dimension)), 0.5),), 1, 1)
 
-    def answer(message: Message, *solutions: LocalSolution) -> Message:
+    def answer(message: Message, context: Context, *solutions: LocalSolution) -> Message:
         asked = unpack_question(message.content)
         margin = 0.1 * float(np.linalg.norm(asked.weights))
-        told = Answer(name, solutions, Measures(0.5, margin, 0, 1), asked.number)
+        told = Answer(name(context), solutions, Measures(0.5, margin, 0, 1), asked.number)
         return Message(pack_answer(told), reply_to=message)
 
     @app.query("describe")
     def describe(message: Message, context: Context) -> Message:
+        told = Description(name(context), 1, dimension, ("-1", "1"), "none", "none", None)
         return Message(pack_description(told), reply_to=message)
 
     @app.query("prepare")
     def prepare(message: Message, context: Context) -> Message:
-        return Message(pack_prepared(name, 1.0, 1.0), reply_to=message)
+        return Message(pack_prepared(name(context), 1.0, 1.0), reply_to=message)
 
     @app.train()
     def train(message: Message, context: Context) -> Message:
-        return answer(message, solution)
+        return answer(message, context, solution)
 
     @app.evaluate()
     def evaluate(message: Message, context: Context) -> Message:
-        return answer(message)
+        return answer(message, context)
 
     return app
 
 
+def name(context: Context) -> str:
+    """Return as whom a client is asked."""
+    return str(context.node_config["name"])
+
+
 if __name__ == "__main__":
-    if sys.argv[1] == "server":
-        serve(int(sys.argv[2]), int(sys.argv[3]))
+    role, *where = sys.argv[1:]
+    size = int(where[-2]), int(where[-1])
+    if role == "fleet":
+        fleet(where[0], *size)
     else:
-        fleet(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+        {"server": serve, "alone": alone}[role](*size)

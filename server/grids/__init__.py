@@ -12,24 +12,8 @@ from flwr.supercore.run import Run
 SERVER_NODE_ID = 0
 
 
-class StandaloneGrid(Grid):
-    """A grid without a SuperLink: it is its own run and numbers its messages itself."""
-
-    def __init__(self) -> None:
-        self.set_run(Run.create_empty(run_id=secrets.randbits(62) + 1))
-        # Random, so that a reply to a message of an earlier server process is never taken for one to ours.
-        self._message_prefix = secrets.token_hex(8)
-        self._message_numbers = itertools.count(1)
-
-    def set_run(self, run: Run) -> None:
-        """Let the messages from now on belong to `run`."""
-        self._run = run
-        _identify_process(run.run_id)
-
-    @property
-    def run(self) -> Run:
-        """The run that the messages belong to."""
-        return self._run
+class ExchangeGrid(Grid):
+    """A grid whose replies can be taken one at a time."""
 
     @abstractmethod
     def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
@@ -54,6 +38,26 @@ class StandaloneGrid(Grid):
     ) -> Message:
         """The same as `flwr.app.Message(...)`, which is the way to do it now."""
         return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
+
+
+class StandaloneGrid(ExchangeGrid):
+    """A grid without a SuperLink: it is its own run and numbers its messages itself."""
+
+    def __init__(self) -> None:
+        self.set_run(Run.create_empty(run_id=secrets.randbits(62) + 1))
+        # Random, so that a reply to a message of an earlier server process is never taken for one to ours.
+        self._message_prefix = secrets.token_hex(8)
+        self._message_numbers = itertools.count(1)
+
+    def set_run(self, run: Run) -> None:
+        """Let the messages from now on belong to `run`."""
+        self._run = run
+        _identify_process(run.run_id)
+
+    @property
+    def run(self) -> Run:
+        """The run that the messages belong to."""
+        return self._run
 
     def _stamp(self, message: Message) -> str:
         """Fill in what only the grid knows, as Flower's grids do, and return the message's id."""

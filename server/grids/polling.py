@@ -1,21 +1,28 @@
 """Flower's own grids, of a SuperLink or a simulation, with replies fetched as soon as they are there."""
 
+import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
-from flwr.app import Error, Message, RecordDict
+from flwr.app import Error, Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from common.messages import count_bytes
+from server.grids import ExchangeGrid
+
 SHORTEST, LONGEST = 0.005, 0.5
 """Seconds between two looks for replies."""
+
+READ_AHEAD = 2**24
+"""Bytes of replies that are fetched before it is their turn, if they are as large as the messages."""
 
 PATIENCE = 0.2
 """The next look comes after this share of the time since the last reply: at most so much is lost."""
 
 
-class PollingGrid(Grid):
+class PollingGrid(ExchangeGrid):
     """Another grid, asked for replies at short and growing intervals instead of every three seconds.
 
     Flower's own `send_and_receive` sleeps 3 s between two looks over a SuperLink.  This one builds on the
@@ -47,17 +54,6 @@ class PollingGrid(Grid):
         """The run that the messages belong to."""
         return self._grid.run
 
-    def create_message(
-        self,
-        content: RecordDict,
-        message_type: str,
-        dst_node_id: int,
-        group_id: str,
-        ttl: float | None = None,
-    ) -> Message:
-        """The same as `flwr.app.Message(...)`, which is the way to do it now."""
-        return Message(content, dst_node_id, message_type, ttl=ttl, group_id=group_id)
-
     def get_node_ids(self) -> Iterable[int]:
         """The nodes that are connected now."""
         return self._grid.get_node_ids()
@@ -70,35 +66,43 @@ class PollingGrid(Grid):
         """Fetch the replies that are there."""
         return self._grid.pull_messages(message_ids)
 
-    def send_and_receive(self, messages: Iterable[Message], *, timeout: float | None = None) -> list[Message]:
-        """Send the messages and wait for the replies, at most `timeout` seconds; in the messages' order.
+    def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
+        """Send the messages and yield the replies in the messages' order; late ones are left out.
 
-        Replies that did not come are absent.
+        Of large replies only the next few are fetched before they are asked for, `READ_AHEAD` bytes; the rest
+        stay with the SuperLink until then.
         """
         messages = list(messages)
-        began = time.monotonic()
+        deadline = math.inf if timeout is None else time.monotonic() + timeout
         pushed = set(self._grid.push_messages(messages))
         # A grid writes the id into the message; it returns fewer ids, or None, for what it did not take.
-        replies = {
-            id(message): _refused(message)
-            for message in messages
-            if message.metadata.message_id not in pushed
-        }
-        asked = {message.metadata.message_id: message for message in messages if id(message) not in replies}
+        owed = [m.metadata.message_id for m in messages if m.metadata.message_id in pushed]
+        largest = max((count_bytes(message.content) for message in messages), default=0)
+        ahead = max(1, READ_AHEAD // (largest + 1))
+        fetched: dict[str, Message] = {}
         heard = time.monotonic()
-        while asked:
-            for reply in self._grid.pull_messages(list(asked)):
-                message = asked.pop(reply.metadata.reply_to_message_id)
+        for message in messages:
+            message_id = message.metadata.message_id
+            if message_id not in pushed:
+                yield _refused(message)
+                continue
+            while message_id not in fetched:
+                near = [one for one in owed[:ahead] if one not in fetched]
+                came = {r.metadata.reply_to_message_id: r for r in self._grid.pull_messages(near)}
+                fetched |= came
+                now = time.monotonic()
+                heard = now if came else heard
+                if message_id in fetched or now >= deadline:
+                    break
+                if not came:
+                    pause = min(max(PATIENCE * (now - heard), SHORTEST), LONGEST)
+                    time.sleep(min(pause, deadline - now))
+            owed.remove(message_id)
+            if (reply := fetched.pop(message_id, None)) is not None:
                 # An error that the SuperLink sends in a node's place counts as the node's own.
                 reply.metadata.__dict__["_src_node_id"] = message.metadata.dst_node_id
-                replies[id(message)] = reply
-                heard = time.monotonic()
-            now = time.monotonic()
-            left = float("inf") if timeout is None else began + timeout - now
-            if not asked or left <= 0:
-                break
-            time.sleep(min(max(PATIENCE * (now - heard), SHORTEST), LONGEST, left))
-        return [replies[id(message)] for message in messages if id(message) in replies]
+                yield reply
+                del reply  # before the next one is fetched
 
 
 def _refused(message: Message) -> Message:

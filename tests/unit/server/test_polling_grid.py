@@ -9,6 +9,7 @@ from flwr.app import ConfigRecord, Error, Message, RecordDict
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from server.grids import polling
 from server.grids.polling import PollingGrid
 
 SUPERLINK = 1
@@ -125,3 +126,15 @@ def test_the_rest_is_the_grids_own() -> None:
     message = grid.create_message(RecordDict(), "train", 11, "1")
     [message_id] = grid.push_messages([message])
     assert [reply.metadata.reply_to_message_id for reply in grid.pull_messages([message_id])] == [message_id]
+
+
+def test_of_large_replies_only_the_next_ones_are_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid = FakeGrid(dict.fromkeys(range(11, 21), 0.0))
+    monkeypatch.setattr(polling, "READ_AHEAD", 3 * 9)
+    content = RecordDict({"sent": ConfigRecord({"one": 1})})  # 8 bytes
+    replies = PollingGrid(grid).exchange([Message(content, node, "train") for node in grid.delays], 5.0)
+    time.sleep(0.01)
+    for taken, reply in enumerate(replies, start=1):
+        assert reply.content["told"]["node"] == 10 + taken
+        assert len(grid._waiting) >= 10 - taken - 2, "as large as the messages, three at a time"
+    assert not grid._waiting
