@@ -3,6 +3,8 @@
 import logging
 import secrets
 import time
+from collections import Counter
+from collections.abc import Mapping
 from logging import INFO, WARNING
 from typing import Any
 
@@ -139,6 +141,7 @@ def main(grid: Grid, context: Context) -> None:
             timeout=config.round_timeout,
             callbacks=callbacks,
             since=since,
+            last=earlier.last if earlier else None,
             policy=Policy(config.on_missing, config.min_clients, config.max_bad_replies),
         )
         checkpoints.write()
@@ -147,7 +150,7 @@ def main(grid: Grid, context: Context) -> None:
         directory.write_models(
             *(Model.of(weights, federation.scaling, classes, federation.columns) for weights in models)
         )
-        directory.write_summary(summary(config, monitor, strategy, strategy.stopped_by, began))
+        directory.write_summary(summary(config, monitor, refused(strategy, grid), strategy.stopped_by, began))
     except BaseException as error:
         checkpoints.write()
         stopped_by = next((word for kind, word in _REASONS.items() if isinstance(error, kind)), "failed")
@@ -155,7 +158,8 @@ def main(grid: Grid, context: Context) -> None:
             log(INFO, "interrupted; --resume %s goes on from round %d", directory.path, checkpoints.number)
         try:
             directory.write_summary(
-                summary(config, monitor, strategy, stopped_by, began) | {"error": str(error) or repr(error)}
+                summary(config, monitor, refused(strategy, grid), stopped_by, began)
+                | {"error": str(error) or repr(error)}
             )
         except RunError as unwritten:  # what ended the run is what matters
             log(WARNING, "%s", unwritten)
@@ -236,8 +240,13 @@ def describe(
     )
 
 
+def refused(strategy: LocalSolveStrategy[Any], grid: Grid) -> Mapping[str, int]:
+    """Return how many answers of each client were refused, by the strategy or by the transport."""
+    return Counter(strategy.refused) + Counter(grid.offences() if hasattr(grid, "offences") else {})
+
+
 def summary(
-    config: Config, monitor: Monitor, strategy: LocalSolveStrategy[Any], stopped_by: str, began: float
+    config: Config, monitor: Monitor, refused: Mapping[str, int], stopped_by: str, began: float
 ) -> dict[str, object]:
     """Return how the run ended."""
     return {
@@ -245,7 +254,7 @@ def summary(
         "rounds": monitor.last["round"] if monitor.last else 0,
         "stopped_by": stopped_by,
         "final": monitor.last,
-        "refused": strategy.refused,
+        "refused": refused,
         "best_round": monitor.best[1]["round"] if monitor.best else None,
         "seconds": time.perf_counter() - began,
     }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from logging import WARNING
 from pathlib import Path
 from typing import Any
@@ -33,9 +33,9 @@ KEPT = 2
 
 FREE = (
     "num-server-rounds", "stop-at-certified-angle", "round-timeout", "join-timeout", "checkpoint-every",
-    "tensorboard", "out", "resume",
+    "tensorboard", "out", "resume", "on-missing", "min-clients", "max-bad-replies",
 )  # fmt: skip
-"""The keys that may have changed when a run goes on: they change no round."""
+"""The keys that may have changed when a run goes on: they change no round in which everybody answers well."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +63,7 @@ class Origin:
 class Checkpoint:
     """A run after the combine of round ``number``: the strategy's state, the monitor's, the time it took.
 
+    ``last`` has each client's last answer, where those count again that are missing.
     The row of round ``number`` is not written yet: the next answers measure its model.
     """
 
@@ -71,6 +72,7 @@ class Checkpoint:
     monitor: MonitorState
     seconds: float
     origin: Origin
+    last: Mapping[str, Answer] = field(default_factory=dict)
 
 
 CLASSES = (
@@ -157,7 +159,7 @@ class Checkpoints(Callback):
 
     def _take(self, number: int, state: Any) -> None:
         seconds = time.perf_counter() - self.began
-        self._newest = Checkpoint(number, state, self.monitor.state, seconds, self.origin)
+        self._newest = Checkpoint(number, state, self.monitor.state, seconds, self.origin, self.strategy.last)
 
 
 def save(folder: Path, checkpoint: Checkpoint) -> Path:

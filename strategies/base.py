@@ -100,6 +100,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None] | None = None,
         callbacks: Sequence[Callback] = (),
         since: tuple[int, State] | None = None,
+        last: Mapping[str, Answer] | None = None,
         policy: Policy = PATIENT,
     ) -> Result:
         """Run the rounds; one message per client and round.
@@ -119,6 +120,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             Called in order in every round.
         since
             The round after which an earlier run had this state: go on from there.
+        last
+            The clients' last answers by then, as `last` had them.
         policy
             What happens when a client does not answer, or badly.
 
@@ -130,7 +133,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         result = Result(arrays=initial_arrays)
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         arrays, self._state, self.stopped_by = initial_arrays, None, "rounds"
-        self._roster, self._last = Roster(grid, self.federation, policy), {}
+        self._roster, self._last = Roster(grid, self.federation, policy), dict(last or {})
         done = 0
         if since is not None:
             done, self._state = since
@@ -145,10 +148,10 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 return result
             result.arrays = arrays = self._packed()
             self._evaluate_here(number, result, evaluate_fn)
-        last = max(done, num_rounds)
-        evaluate = partial(self._evaluation, last, arrays, evaluate_config, callbacks, timeout)
+        end = max(done, num_rounds)
+        evaluate = partial(self._evaluation, end, arrays, evaluate_config, callbacks, timeout)
         turnout, _ = self._until_all_is_as_known(evaluate, callbacks, timeout)
-        result.evaluate_metrics_clientapp[last] = summarise(turnout)
+        result.evaluate_metrics_clientapp[end] = summarise(turnout)
         return result
 
     def configure_train(
@@ -188,6 +191,11 @@ class LocalSolveStrategy(Strategy, Generic[State]):
     def state(self) -> State:
         """The state after the last combine."""
         return self._now
+
+    @property
+    def last(self) -> Mapping[str, Answer]:
+        """Each client's last answer, where they count again of those that are missing."""
+        return dict(self._last)
 
     @property
     def refused(self) -> Mapping[str, int]:

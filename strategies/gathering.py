@@ -112,7 +112,9 @@ class Gathering:
         for reply in replies:
             self.heard = time.perf_counter()
             asked = _asked_for(reply, owed)
-            if asked is not None and (answer := self._settled(asked, reply)) is not None:
+            if asked is None:
+                self.roster.stray(reply.metadata.src_node_id, self.number)
+            elif (answer := self._settled(asked, reply)) is not None:
                 self._measures[answer.client] = answer.measures
                 yield answer
         for name in owed:

@@ -133,6 +133,12 @@ class Roster:
             log(WARNING, "%s takes no part any more", name)
         return again
 
+    def stray(self, node: int, number: int) -> None:
+        """Count a reply to nothing that is asked, or a second one."""
+        name = next((name for name, its in self._nodes.items() if its == node), f"node {node}")
+        self.refused[name] += 1
+        log(WARNING, "round %d: %s answered what was not asked, or twice", number, name)
+
     def changes(self) -> list[str]:
         """Return, once, who has come back with other data; `federation` has them as they are now."""
         names, self._changed = self._changed, []

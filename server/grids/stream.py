@@ -215,6 +215,11 @@ class StreamGrid(StandaloneGrid):
         with self._changed:
             return {c.node_id: c.name for c in self._clients.values() if c.stream is not None or c.addressed}
 
+    def offences(self) -> dict[str, int]:
+        """How often which client sent what is no reply, or none that was asked for."""
+        with self._changed:
+            return {c.name: c.offences for c in self._clients.values() if c.offences}
+
     def get_node_ids(self) -> list[int]:
         """The node ids of `names`."""
         return list(self.names())

@@ -148,6 +148,19 @@ def test_reuse_takes_the_last_local_model(strategy: type[LocalSolveStrategy], gr
         np.testing.assert_allclose(ran.models[number], expected, rtol=1e-13)
 
 
+def test_a_run_that_goes_on_knows_the_last_answers(grid: Faulty) -> None:
+    grid.fate = lost(1, 3, 4, 5, 6)
+    federation = agreed(grid)
+    whole = Ran(grid, ModifiedLocalGD(settings=SETTINGS, federation=federation), 6, REUSE)
+    first = ModifiedLocalGD(settings=SETTINGS, federation=federation)
+    first.start(grid, record(np.zeros(6)), 4, policy=REUSE)
+    second = ModifiedLocalGD(settings=SETTINGS, federation=federation)
+    second.start(
+        grid, record(np.zeros(6)), 6, since=(4, first.state), last=first.last, policy=REUSE, callbacks=()
+    )
+    np.testing.assert_array_equal(second.state.weights, whole.models[6])
+
+
 def test_a_client_without_a_last_answer_is_left_out_of_the_mean(grid: Faulty) -> None:
     grid.fate = lost(1, 1)
     reuse, skip = (Ran(grid, LocalGD(SETTINGS, agreed(grid)), 3, policy) for policy in (REUSE, SKIP))
