@@ -60,7 +60,7 @@ def write_page(folder: Path) -> list[Path]:
         seeds=max((len(variant.runs) for variant in compared), default=0),
     )
     with whole(folder / PAGE) as html:
-        html.write(page.encode())
+        html.write(page.encode(errors="replace"))
     return [folder / PLOTS / f"{name}.svg" for name in drawn]
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from flwr.common.logger import log
 
+from common.errors import UserError
 from common.files import whole
 from server.report.chart import Chart
 from server.report.drawing import draw, standing_alone
@@ -22,15 +23,19 @@ def write_report(path: Path) -> list[Path]:
     Raises
     ------
     UserError
-        When the directory holds no run.
+        When the directory holds no run, or one that cannot be read.
     OSError
         When it cannot be written.
     """
     run = read(path)
-    charts = figures(run)
-    drawn = write_pictures(path / PLOTS, charts)
+    try:
+        charts = figures(run)
+        drawn = write_pictures(path / PLOTS, charts)
+        text = page(run, {drawn[chart.name]: chart.note for chart in charts})
+    except KeyError as error:
+        raise UserError(f"'{path}' has no {error}: another version of localgd has written it") from None
     with whole(path / PAGE) as file:
-        file.write(page(run, {drawn[chart.name]: chart.note for chart in charts}).encode())
+        file.write(text.encode(errors="replace"))
     return [path / PLOTS / f"{name}.svg" for name in drawn]
 
 

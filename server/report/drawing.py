@@ -22,14 +22,17 @@ ROW = 21.0
 SAMPLE = 34.0
 """Width of a line in the legend."""
 
+NO_XML = re.compile("[^\\t\\n\\r -\\ud7ff\\ue000-\\ufffd\\U00010000-\\U0010ffff]")
 MOST_POINTS = 240
 MOST_MARKERS = 7
 MOST_TIPS = 60
 
 
 def draw(chart: Chart) -> str:
-    """Return a chart as an ``svg`` element."""
-    return ElementTree.tostring(_Drawing(chart).root, encoding="unicode")
+    """Return a chart as an ``svg`` element; for characters that XML has none of, a replacement stands."""
+    return NO_XML.sub(
+        "\N{REPLACEMENT CHARACTER}", ElementTree.tostring(_Drawing(chart).root, encoding="unicode")
+    )
 
 
 def standing_alone(svg: str, colours: Mapping[str, str] = LIGHT) -> str:

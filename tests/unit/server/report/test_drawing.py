@@ -41,6 +41,12 @@ def test_names_are_escaped() -> None:
     assert EVIL in texts
 
 
+def test_characters_that_no_xml_file_may_hold_are_replaced() -> None:
+    svg = draw(chart(lines=[Line("a\x00\x1b\udcff\tb", [1], [1], "blue")]))
+    texts = [text.text for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
+    assert "a\ufffd\ufffd\ufffd\tb" in texts
+
+
 def test_a_file_of_its_own_has_colours_and_no_variables() -> None:
     svg = draw(chart(bands=[Band("b", [1, 2], [None, None], [3, 4], "green")]))
     assert set(re.findall(r"var\(--(\w+)\)", svg)) <= LIGHT.keys()

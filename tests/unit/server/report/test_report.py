@@ -145,6 +145,10 @@ def spoil_row(path: Path) -> None:
     (path / "rounds.jsonl").write_text("{}\nnot json\n{}\n")
 
 
+def strip_row(path: Path) -> None:
+    (path / "rounds.jsonl").write_text('{"round": 1}\n')
+
+
 def spoil_config(path: Path) -> None:
     (path / "config.toml").write_text("= 1")
 
@@ -157,6 +161,7 @@ def remove_config(path: Path) -> None:
     ("spoil", "complaint"),
     [
         (spoil_row, r"cannot read rounds.jsonl, row 2"),
+        (strip_row, r"has no 'certified_angle_deg': another version of localgd has written it"),
         (spoil_config, r"cannot read config.toml"),
         (remove_config, r"holds no run: there is no config.toml in it"),
     ],
