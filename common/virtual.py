@@ -76,23 +76,26 @@ class _Files(NamedTuple):
 
 
 def _files(config: Config) -> _Files:
-    """List the data files of ``data-dir``, one per client."""
+    """List the data files of ``data-dir``, one per client; the file ``test`` is none, wherever it is."""
     if not config.data_dir:
         raise UserError(
             "dataset = 'file' needs data-dir: a directory with one <client>.npz or .csv per client"
         )
     directory = Path(config.data_dir)
     try:
-        return _listed(directory, directory.stat().st_mtime_ns)
+        return _listed(directory, directory.stat().st_mtime_ns, config.test)
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"data-dir = '{directory}' is not a directory") from None
 
 
 @lru_cache(maxsize=4)
-def _listed(directory: Path, changed: int) -> _Files:
-    """List a directory's data files, once for as long as none comes or goes."""
+def _listed(directory: Path, changed: int, test: str) -> _Files:
+    """List a directory's data files but the held-out rows, once for as long as none comes or goes."""
+    held_out = Path(test).resolve() if test else None
     files = sorted(
-        path for path in directory.iterdir() if path.suffix.lower() in datafiles.READERS and path.is_file()
+        path
+        for path in directory.iterdir()
+        if path.suffix.lower() in datafiles.READERS and path.is_file() and path.resolve() != held_out
     )
     if not files:
         raise UserError(

@@ -53,3 +53,14 @@ def test_no_such_directory(name: str, tmp_path: Path) -> None:
     write(tmp_path, "file")
     with pytest.raises(UserError, match="is not a directory"):
         virtual.names(Config.of({"dataset": "file", "data-dir": str(tmp_path / name)}))
+
+
+def test_held_out_rows_beside_the_clients_are_no_client(tmp_path: Path) -> None:
+    """As `localgd shard` writes them: training on them would make their accuracy worthless."""
+    config = write(tmp_path / "data", "a", "b", "test")
+    assert virtual.names(config) == ["a", "b", "test"]
+    apart = Config.of(config.values() | {"test": f"{tmp_path}/data/../data/test.npz"})
+    assert virtual.names(apart) == ["a", "b"]
+    held_out = virtual.held_out(apart)
+    assert held_out is not None
+    assert len(held_out.y) == 2
