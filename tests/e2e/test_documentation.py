@@ -76,7 +76,7 @@ def run_blocks(page: Path, folder: Path) -> None:
         "FLWR_HOME": str(folder / "flower"),
     }
     address = f"127.0.0.1:{free_port()}"
-    programs = {"sh": ["sh", "-ec"], "python": [sys.executable, "-c"]}
+    programs = {"sh": ["sh", "-ec"], "python": [sys.executable, "-W", "error::RuntimeWarning", "-c"]}
     for block, after in zip(blocks(page), [*blocks(page)[1:], Block("", "")], strict=True):
         if block.language in programs:
             done = subprocess.run(
