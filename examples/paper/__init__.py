@@ -9,6 +9,7 @@ filled with the latter.
 STUDIES = (
     "direction",
     "learning_rate",
+    "budget",
     "regression",
     "noise",
 )
