@@ -8,7 +8,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
-MODULES = ("local_steps", "projection", "in_process", "stream", "memory", "growth")
+MODULES = ("local_steps", "projection", "in_process", "simulation", "stream", "memory", "growth")
 RESULTS = Path(__file__).parent / "results.md"
 
 
