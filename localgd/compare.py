@@ -123,16 +123,24 @@ def compare(planned: Plan, console: Console) -> None:
                 outcome = run_one(config, folder / name, planned.target, measured=bar.measured)
                 bar.end(config.num_server_rounds)
                 outcomes.append(outcome)
-                write_tables(folder, outcomes, planned.target)  # is what an interruption leaves
+                write_tables(folder, outcomes, planned.target)  # each time: what an interruption leaves
                 say(f"{title}: {conclusion(outcome)}")
     finally:
         if outcomes:
-            write_page(folder)
+            _leave_page(folder, say)
     show(outcomes, planned.target, console)
     say(legend(planned.target))
     say(f"Pictures: {folder / PAGE}. Table: {folder / 'table.md'} and table.csv.")
     if failed := [outcome for outcome in outcomes if outcome.failure]:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed: {failed[0].failure}")
+
+
+def _leave_page(folder: Path, say: Callable[[str], None]) -> None:
+    """Write the page of what has been run; if that fails, say so and let the table and the runs be."""
+    try:
+        write_page(folder)
+    except Exception as error:
+        say(f"no {PAGE}: {error}")
 
 
 def run_one(

@@ -1,10 +1,15 @@
 """A progress bar over several runs."""
 
+import time
+
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from server.report.reading import Row
+
+PAUSE = 0.1
+"""Seconds between two looks at a round: to look at each one would take a good part of a short one."""
 
 
 class Bar:
@@ -19,7 +24,7 @@ class Bar:
         )
         self.progress = Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
         self.task = self.progress.add_task("", total=rounds)
-        self.before, self.title = 0, ""
+        self.before, self.title, self.due = 0, "", 0.0
 
     def __enter__(self) -> "Bar":
         """Start to show; nothing where the console is no terminal."""
@@ -36,7 +41,10 @@ class Bar:
         self.progress.update(self.task, description=escape(title))
 
     def measured(self, row: Row) -> None:
-        """Move on by a round."""
+        """Move on by a round, if there is time to see it."""
+        if time.monotonic() < self.due:
+            return
+        self.due = time.monotonic() + PAUSE
         certified = row["certified_angle_deg"]
         said = "" if certified is None else f", certified {certified:.3g}°"
         self.progress.update(
