@@ -1,6 +1,5 @@
 """Look at an installation and at what a run needs: doctor."""
 
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -35,20 +34,21 @@ def doctor(
     from rich.console import Console
     from rich.text import Text
 
-    from localgd.doctor import Check, certificates, examine, inputs, installation, network, verdict
+    from localgd.doctor import Check, examine, found_by, verdict
 
+    where = address or ADDRESS
     checks: list[tuple[str, Check]] = [
-        ("python", installation.python),
-        ("packages", installation.packages),
-        ("threads", installation.threads),
-        ("flower", network.connections),
-        (f"address {address or ADDRESS}", partial(network.address, address or ADDRESS, address is not None)),
+        ("python", found_by("installation.python")),
+        ("packages", found_by("installation.packages")),
+        ("threads", found_by("installation.threads")),
+        ("flower", found_by("network.connections")),
+        (f"address {where}", found_by("network.address", where, address is not None)),
     ]
     if tls:
-        checks.append((f"--tls {tls}", partial(certificates.certificates, tls, address)))
-    checks += [(path.name, partial(inputs.data, path, label)) for path in data or ()]
+        checks.append((f"--tls {tls}", found_by("certificates.certificates", tls, address)))
+    checks += [(path.name, found_by("inputs.data", path, label)) for path in data or ()]
     if config_file:
-        checks.append((config_file.name, partial(inputs.config, config_file)))
+        checks.append((config_file.name, found_by("inputs.config", config_file)))
     console, findings = Console(soft_wrap=True, highlight=False), []
     for finding in examine(checks):
         findings.append(finding)

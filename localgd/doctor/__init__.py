@@ -1,5 +1,6 @@
 """Examine an installation, and what a run would need, and say what to mend."""
 
+import importlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -19,6 +20,19 @@ class Finding:
 
 
 Check = Callable[[], Iterator[Finding]]
+
+
+def found_by(name: str, *arguments: object) -> Check:
+    """Return the check ``MODULE.FUNCTION`` of this package, which is imported when it runs.
+
+    So that one whose packages are missing or broken is a finding, and the others still run.
+    """
+
+    def run() -> Iterator[Finding]:
+        module, _, function = name.partition(".")
+        yield from getattr(importlib.import_module(f"localgd.doctor.{module}"), function)(*arguments)
+
+    return run
 
 
 def examine(checks: Sequence[tuple[str, Check]]) -> Iterator[Finding]:

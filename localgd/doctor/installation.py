@@ -7,7 +7,6 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-import numpy as np
 from packaging.requirements import Requirement
 
 from localgd.doctor import Finding
@@ -61,6 +60,8 @@ def packages(needed: Iterable[str] | None = None) -> Iterator[Finding]:
 
 def threads() -> Iterator[Finding]:
     """Say how many threads numpy's products take, and how many cores there are."""
+    import numpy as np
+
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     blas = np.show_config(mode="dicts")["Build Dependencies"]["blas"]
     told = f"{blas['name']} {blas['version']}, {cores} core{'s' if cores > 1 else ''}"

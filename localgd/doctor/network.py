@@ -66,7 +66,10 @@ def connections() -> Iterator[Finding]:
         yield Finding("problem", "flower", f"{path}: the default connection '{default}' is not in it")
     for name, link in links.items():
         if isinstance(link, dict):
-            yield _connection(name, link)
+            try:
+                yield _connection(name, link)
+            except UserError as error:
+                yield Finding("problem", f"connection {name}", str(error))
 
 
 def _connection(name: str, link: dict[str, object]) -> Finding:

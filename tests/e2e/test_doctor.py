@@ -13,7 +13,7 @@ import pytest
 from localgd import pki
 from localgd.doctor import Finding, examine, installation
 from tests.e2e.data import blobs, write_csv, write_federation, write_npz
-from tests.processes import ROOT, Finished, free_port
+from tests.processes import ROOT, Finished, Processes, free_port
 
 Command = Callable[..., Finished]
 
@@ -146,11 +146,13 @@ def test_flower_s_connections(doctor: Callable[..., dict[str, str]], tmp_path: P
         (tmp_path / "flower" / "config.toml").write_text(
             '[superlink]\ndefault = "gone"\n[superlink.local]\naddress = ":local:"\n'
             f'[superlink.here]\naddress = "127.0.0.1:{link.getsockname()[1]}"\ninsecure = true\n'
+            '[superlink.typo]\naddress = "127.0.0.1"\n'
             f'[superlink.away]\naddress = "127.0.0.1:{free_port()}"\ninsecure = true\n'
         )
         told = doctor()
     assert "the default connection 'gone' is not in it" in told["flower"]
     assert told["connection here"].startswith("ok: something listens")
+    assert "expected HOST:PORT" in told["connection typo"]
     assert "warning: no SuperLink answers" in told["connection away"]
     (tmp_path / "flower" / "config.toml").write_text("[superlink")
     assert "problem" in doctor()["flower"]
@@ -170,6 +172,16 @@ def test_packages_that_are_missing_or_of_another_version() -> None:
     faults = [f.text for f in installation.packages(needed) if f.what == "packages"]
     assert re.search("numpy .* is installed, but <1 is needed: pip install 'numpy<1'", faults[0])
     assert faults[1] == "nothing-like-it is not installed: pip install 'nothing-like-it>=2'"
+
+
+def test_packages_that_are_broken(processes: Processes, tmp_path: Path) -> None:
+    """What needs them cannot be examined; everything else still is."""
+    broken = "import sys; sys.modules['flwr'] = sys.modules['grpc'] = None"
+    environment = {"FLWR_HOME": str(tmp_path)}
+    finished = processes.localgd("doctor", before=broken, environment=environment).wait()
+    assert (finished.code, finished.stderr) == (1, "")
+    assert re.search("problem +flower +cannot be examined: .*flwr", finished.stdout)
+    assert "ok      threads" in finished.stdout
 
 
 def test_threads_that_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
