@@ -130,7 +130,7 @@ def compare(planned: Plan, console: Console) -> None:
             _leave_page(folder, say)
     show(outcomes, planned.target, console)
     say(legend(planned.target))
-    say(f"Pictures: {folder / PAGE}. Table: {folder / 'table.md'} and table.csv.")
+    say(f"Pictures: {folder / PAGE}. Table: {folder / 'table.md'} and .csv.")
     if failed := [outcome for outcome in outcomes if outcome.failure]:
         raise RunError(f"{len(failed)} of {len(outcomes)} runs failed: {failed[0].failure}")
 
