@@ -122,7 +122,7 @@ class _Desk:
     def __init__(self, client_app: ClientApp, context: Context) -> None:
         self._client_app = client_app
         self._context = context
-        self._last: tuple[str, Outgoing] = "", Outgoing(b"")
+        self._last: tuple[str | None, Outgoing] = None, Outgoing(b"")
 
     def reply(self, incoming: Incoming, max_bytes: int) -> Outgoing:
         if self._last[0] != incoming.message_id:

@@ -1,8 +1,10 @@
 """The messages of a federation as typed objects, and how they travel in Flower's records."""
 
+import contextlib
 import dataclasses
 import hashlib
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -89,24 +91,41 @@ def pack_description(description: Description) -> RecordDict:
 
 
 def unpack_description(content: RecordDict) -> Description:
-    """Unpack a client's description; refuse another version's client, naming it."""
+    """Unpack a client's description; refuse another version's client, naming it.
+
+    Raises
+    ------
+    ValueError
+        When a number is not finite or cannot be, or it is no description at all; says which.
+    """
+    with _unpacking("description"):
+        return _unpack_description(content)
+
+
+def _unpack_description(content: RecordDict) -> Description:
     config = content.config_records["config"]
     if config["protocol"] != PROTOCOL:
         raise UserError(
             f"client {config.get('name')!s} speaks protocol {config['protocol']!r}, this server {PROTOCOL}: "
             "install the same version of localgd on both"
         )
-    count = int(config["count"])  # type: ignore[arg-type]
-    arrays = content.array_records.get("arrays")
-    statistics = arrays and ColumnStatistics(count, arrays["mean"].numpy(), arrays["m2"].numpy())
+    count, dimension = int(config["count"]), int(config["dimension"])  # type: ignore[arg-type]
+    if count < 1 or dimension < 1:
+        raise ValueError(f"it has {count} examples of {dimension} columns")
+    statistics = None
+    if (arrays := content.array_records.get("arrays")) is not None:
+        mean, m2 = (_finite(arrays[key], (dimension,), f"its {key}") for key in ("mean", "m2"))
+        if (m2 < 0).any():
+            raise ValueError("the spread of its columns is negative")
+        statistics = ColumnStatistics(count, mean, m2)
     return Description(
         name=str(config["name"]),
         count=count,
-        dimension=int(config["dimension"]),  # type: ignore[arg-type]
+        dimension=dimension,
         classes=tuple(map(str, config["classes"])),  # type: ignore[arg-type]
         fingerprint=str(config["fingerprint"]),
         columns=str(config["columns"]),
-        statistics=statistics or None,
+        statistics=statistics,
         open=bool(config["open"]),
     )
 
@@ -169,13 +188,45 @@ def pack_prepared(name: str, max_norm: float, beta: float) -> RecordDict:
 
 
 def unpack_prepared(content: RecordDict) -> tuple[str, float, float]:
-    """Return a client's name, its largest row norm and its smoothness ``βᵢ``."""
-    metrics = content.metric_records["metrics"]
-    return (
-        str(content.config_records["config"]["name"]),
-        float(metrics["max-norm"]),  # type: ignore[arg-type]
-        float(metrics["beta"]),  # type: ignore[arg-type]
-    )
+    """Return a client's name, its largest row norm and its smoothness ``βᵢ``.
+
+    Raises
+    ------
+    ValueError
+        When a number is not finite or negative, or they are not there at all; says which.
+    """
+    with _unpacking("measure of prepared rows"):
+        metrics, name = content.metric_records["metrics"], content.config_records["config"]["name"]
+        max_norm, beta = float(metrics["max-norm"]), float(metrics["beta"])  # type: ignore[arg-type]
+        for what, value in (("largest row norm", max_norm), ("smoothness", beta)):
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"its {what} is {value}, not a finite number >= 0")
+        return str(name), max_norm, beta
+
+
+@contextlib.contextmanager
+def _unpacking(what: str) -> Iterator[None]:
+    """Turn whatever a stranger's records and bytes can raise into a `ValueError`."""
+    try:
+        yield
+    except (ValueError, UserError):
+        raise
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from None
+    except Exception as error:
+        raise ValueError(f"it is no {what}: {error}") from None
+
+
+def _finite(array: Array, shape: tuple[int, ...], what: str) -> Vector:
+    """Read float64 numbers of this shape; what they say of it is looked at before their bytes are."""
+    if tuple(array.shape) != shape:
+        raise ValueError(f"{what} has shape {tuple(array.shape)}, not {shape}")
+    vector = unpack_array(array)
+    if vector.shape != shape or vector.dtype != np.float64:
+        raise ValueError(f"{what} is {vector.dtype} of shape {vector.shape}, not float64 of shape {shape}")
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{what} is not finite")
+    return vector
 
 
 def pack_question(

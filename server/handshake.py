@@ -3,7 +3,8 @@
 import itertools
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
@@ -25,6 +26,8 @@ from common.messages import (
 )
 from common.scaling import ColumnStatistics, Scaling
 from common.solution import DEFAULTS, SolverSettings
+
+Found = TypeVar("Found")
 
 
 def handshake(
@@ -68,7 +71,7 @@ def handshake(
         pack_describe(salt, scale == "standard", settings.loss),
         timeout,
     )
-    descriptions = {node: unpack_description(content) for node, content in described.items()}
+    descriptions = _unpacked(unpack_description, described, names)
     for node, description in descriptions.items():
         if known.get(node, description.name) != description.name:
             raise UserError(f"the client that joined as '{known[node]}' calls itself '{description.name}'")
@@ -90,7 +93,7 @@ def handshake(
         pack_preparation(preparation),
         timeout,
     )
-    measured = {node: unpack_prepared(content)[1:] for node, content in prepared.items()}
+    measured = {node: found[1:] for node, found in _unpacked(unpack_prepared, prepared, names).items()}
     largest = max(norm for norm, _ in measured.values())
     if not largest > 0:
         raise UserError("every row of every client is zero after scaling; there is nothing to learn from")
@@ -161,6 +164,19 @@ def _ask(
     if silent:
         raise RunError(f"no answer within {timeout:g} s in the handshake from {_some(silent)}")
     return {node: reply.content for node, reply in replies.items()}
+
+
+def _unpacked(
+    unpack: Callable[[RecordDict], Found], answers: Mapping[int, RecordDict], names: Mapping[int, str]
+) -> dict[int, Found]:
+    """Unpack every node's answer, or say whose is not what it should be."""
+    found = {}
+    for node, content in answers.items():
+        try:
+            found[node] = unpack(content)
+        except ValueError as error:
+            raise RunError(f"{names[node]} answered badly in the handshake: {error}") from None
+    return found
 
 
 def _known(grid: Grid) -> dict[int, str]:

@@ -4,8 +4,8 @@ import os
 
 ALL = bool(os.environ.get("LOCALGD_FAULTS"))
 
-SERVERS_KILLED = 50 if ALL else 3
-INTERRUPTED = 20 if ALL else 2
+SERVERS_KILLED = 50 if ALL else 2
+INTERRUPTED = 20 if ALL else 1
 CLIENTS_KILLED = 20 if ALL else 1
 FUZZED = 10_000 if ALL else 100
 SOAK_ROUNDS = int(os.environ.get("LOCALGD_SOAK_ROUNDS", 10_000))

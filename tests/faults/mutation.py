@@ -87,7 +87,7 @@ def arrays(draw: st.DrawFn, shapes: tuple[tuple[int, ...], ...]) -> np.ndarray[A
     array: np.ndarray[Any, Any]
     if dtype.kind in "fiubc":
         with np.errstate(all="ignore"):
-            array = (rng.standard_normal(shape) * 10).astype(dtype)
+            array = np.asarray(rng.standard_normal(shape) * 10).astype(dtype)
             if dtype.kind in "fc" and array.size and draw(st.booleans()):
                 array.flat[draw(st.integers(0, array.size - 1))] = np.asarray(float(draw(NUMBERS)), dtype)
     elif dtype.kind == "O":
