@@ -135,6 +135,13 @@ def test_nothing_is_written_in_fences_without_a_language() -> None:
         assert all(opened), name_of(page)
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *PAGES[1:]], ids=name_of)
+def test_links_lead_to_files_that_are_there(page: Path) -> None:
+    """Where the repository is browsed, too; the site's own links are checked when it is built."""
+    targets = re.findall(r"\]\((?!https?:|#)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert not [target for target in targets if not (page.parent / target).exists()]
+
+
 def test_the_site_builds_without_a_warning_and_needs_no_network(tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     pytest.importorskip("mkdocstrings")
