@@ -4,7 +4,6 @@ import argparse
 import importlib
 import logging
 import os
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +38,9 @@ def main() -> int:
         except ModuleNotFoundError as missing:
             left_out.append(f"`{module}` ({missing})")
         load.append(_load())
-    text = page(rows, left_out, " ".join(["python -m benchmarks", *sys.argv[1:]]), ", ".join(load))
+    partial = [] if given.only == MODULES else ["--only", *given.only]
+    command = ["python -m benchmarks", *["--quick"] * given.quick, *partial]
+    text = page(rows, left_out, " ".join(command), ", ".join(load))
     out = given.out or (None if given.quick or given.only != MODULES else RESULTS)
     if out is not None:
         out.write_text(text, encoding="utf-8")
