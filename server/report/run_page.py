@@ -77,7 +77,7 @@ def phases(run: Run) -> list[tuple[str, float, float]]:
     spent = {
         "clients: messages, local solves, replies": answering,
         "combining their solutions": combining,
-        "choosing centres, packing, checking": total - answering - combining,
+        "choosing centres, packing, checking": max(total - answering - combining, 0.0),
         "between rounds: log, checkpoints, last evaluation": whole - total,
     }
     return [(what, seconds, seconds / whole) for what, seconds in spent.items()] if whole else []
