@@ -7,10 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from common.config import Config
 from common.errors import RunError
+from localgd.federations import run_in_process
 from localgd.processes import CONNECTION, marked
 from localgd.submission import submit
 from tests.e2e.flower import (
@@ -22,6 +24,7 @@ from tests.e2e.flower import (
     plain_environment,
     rows,
     set_keys,
+    weights,
 )
 
 pytest.importorskip("ray")
@@ -60,6 +63,20 @@ def test_the_weights_are_those_of_one_process(tmp_path: Path) -> None:
         solver="projection", dataset="synthetic", num_server_rounds=20, out=str(tmp_path / "one-process")
     )
     assert_same_weights(tmp_path / "simulated", config)
+
+
+def test_a_run_goes_on_in_the_simulation(tmp_path: Path) -> None:
+    keys = {"solver": "projection", "dataset": "synthetic", "reference": "none"}
+    run_in_process(Config.of({**keys, "num-server-rounds": 3, "out": str(tmp_path / "begun")}))
+    run_in_process(Config.of({**keys, "num-server-rounds": 5, "out": str(tmp_path / "whole")}))
+    config = tmp_path / "config.toml"
+    config.write_text("".join(f'{key} = "{value}"\n' for key, value in keys.items()), encoding="utf-8")
+    options = [*set_keys(num_server_rounds=5), "--resume", tmp_path / "begun", "--timeout", 200]
+    done = localgd("simulate", config, *options, env=plain_environment(), timeout=250)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert [row["round"] for row in rows(tmp_path / "begun")] == [1, 2, 3, 4, 5]
+    ours, theirs = weights(tmp_path / "begun"), weights(tmp_path / "whole")
+    assert np.linalg.norm(ours - theirs) <= 1e-9 * np.linalg.norm(theirs)
 
 
 def test_a_hundred_clients(tmp_path: Path) -> None:

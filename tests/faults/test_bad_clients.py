@@ -122,6 +122,26 @@ def test_one_that_answers_twice_changes_nothing(federation: Federation, tmp_path
     assert_identical(RunFiles(tmp_path / "run"), RunFiles(tmp_path / "whole"))
 
 
+JUMPS = """
+import itertools, time
+clock, calls = time.time, itertools.count()
+time.time = lambda: clock() + (864_000 if next(calls) > 30 else -864_000)
+"""
+
+
+def test_a_clock_that_jumps_changes_nothing(federation: Federation, tmp_path: Path) -> None:
+    """A client's and the server's: ten days in the past at first, then ten in the future."""
+    few = {**KEYS, "num-server-rounds": 4}
+    whole = federation.run(few, "--out", tmp_path / "whole")
+    server = federation.serve(few, "--out", tmp_path / "run", before=JUMPS)
+    clients = [federation.join(0), federation.join(1, before=JUMPS)]
+    for process in (server, *clients):
+        ended = process.wait()
+        assert (ended.code, ended.stderr) == (0, ""), ended
+    assert whole.wait().code == 0
+    assert_identical(RunFiles(tmp_path / "run"), RunFiles(tmp_path / "whole"))
+
+
 @pytest.mark.skipif(not ALL, reason="one more of its kind: make faults")
 def test_one_that_keeps_answering_twice_is_left_out(federation: Federation, tmp_path: Path) -> None:
     done = served(

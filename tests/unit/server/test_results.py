@@ -92,6 +92,13 @@ def test_a_place_that_cannot_be_written_to(tmp_path: Path) -> None:
             RunDirectory(config(out))
 
 
+def test_a_run_that_is_being_written_is_left_alone(tmp_path: Path) -> None:
+    first = RunDirectory(config(tmp_path / "run"))
+    with pytest.raises(UserError, match="another process is writing to"):
+        RunDirectory(config(tmp_path / "run"))
+    first.write_summary({"rounds": 0})
+
+
 def test_names_are_made_up_and_never_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("time.strftime", lambda form: "20260102-030405")
