@@ -70,8 +70,9 @@ class LocalSolveStrategy(Strategy, Generic[State]):
     def combine(self, state: State, answers: Iterable[Answer]) -> State:
         """Return the next state from the clients' local solutions.
 
-        The answers come one by one, in the order of names, and only once; a strategy that needs no two of
-        them together keeps none.  With ``on-missing = "reuse"`` `stale` ones follow.
+        The answers come one by one, in the order of names, and only once: a strategy that needs them again
+        begins with ``answers = list(answers)``, others keep none.  Where the last answers of those count again
+        that are missing, they come at the end and are ``stale``.
         """
 
     @abstractmethod
@@ -168,7 +169,9 @@ class LocalSolveStrategy(Strategy, Generic[State]):
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
         """Combine the clients' answers."""
         gathering = self._gathering(server_round)
-        self._state = self.combine(self._now, gathering.answers(in_order(self._messages, replies)))
+        answers = gathering.answers(in_order(self._messages, replies))
+        self._state = self.combine(self._now, Once(answers))
+        consume(answers)
         return self._packed(), summarise(gathering.turnout)
 
     def configure_evaluate(
@@ -229,7 +232,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         gathering = self._gathering(number, timeout)
         answers = self._passing(gathering, number - 1, callbacks)
         try:
-            state = self.combine(self._now, answers)
+            state = self.combine(self._now, Once(answers))
             consume(answers)  # a strategy may not have wanted all
         except LocalGDError:
             # What the clients have measured counts, whatever came of their solutions.
@@ -341,6 +344,20 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         record = evaluate(number, result.arrays) if evaluate else None
         if record is not None:
             result.evaluate_metrics_serverapp[number] = record
+
+
+class Once:
+    """Answers that pass one by one; who wants them a second time is told so, rather than given none."""
+
+    def __init__(self, answers: Iterator[Answer]) -> None:
+        self._answers = answers
+        self._taken = False
+
+    def __iter__(self) -> Iterator[Answer]:
+        if self._taken:
+            raise TypeError("the answers of a round pass once: a strategy that needs them again keeps a list")
+        self._taken = True
+        return self._answers
 
 
 def consume(answers: Iterable[Answer]) -> None:

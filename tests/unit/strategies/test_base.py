@@ -178,6 +178,24 @@ def test_settings_of_one_run_replace_the_strategys_own(grid: InProcessGrid) -> N
     np.testing.assert_array_equal(changed.arrays["weights"].numpy(), expected.arrays["weights"].numpy())
 
 
+def test_answers_pass_once_and_all_of_them(grid: InProcessGrid) -> None:
+    class Twice(LocalGD):
+        def combine(self, state, answers):
+            list(answers)
+            return super().combine(state, answers)
+
+    class One(LocalGD):
+        def combine(self, state, answers):
+            return super().combine(state, [next(iter(answers))])
+
+    with pytest.raises(TypeError, match="pass once"):
+        Twice(SETTINGS).start(grid, record(np.zeros(6)), 1)
+    trace = run(One(SETTINGS), grid, 1, np.zeros(6))
+    assert [len(answers) for answers in trace.answers] == [3, 3], "the model is measured by all"
+    moved = trace.answers[0][0].solutions[0].displacement
+    np.testing.assert_array_equal(trace.models[1], moved)
+
+
 # callbacks
 
 
