@@ -14,6 +14,9 @@ ARCCOS_SLACK = 2e-6
 """Degrees that cover the rounding of ``arccos`` next to 1, where an error of one ulp costs 1.2e-6°."""
 
 
+BLOCK = 2**16
+"""So much of two vectors is looked at at a time: large ones are not copied whole."""
+
 LEAST_MASS = 1e-280
 """A combination of less mass proves nothing: its terms may be so small that digits are lost near 1e-308."""
 
@@ -22,7 +25,7 @@ SHORTEST, LONGEST = 1e-150, 1e150
 
 
 def angle(u: Vector, v: Vector) -> float:
-    """Return the angle between two vectors, in degrees.
+    """Return the angle between two flat vectors, in degrees.
 
     Kahan's formula ``2 atan2(‖u−v‖, ‖u+v‖)`` of the unit vectors: accurate for nearly parallel
     vectors, where the arccos of a dot product is not.  180.0 when either vector is zero.
@@ -30,8 +33,12 @@ def angle(u: Vector, v: Vector) -> float:
     length_u, length_v = float(np.linalg.norm(u)), float(np.linalg.norm(v))
     if length_u == 0 or length_v == 0:
         return 180.0
-    a, b = u / length_u, v / length_v
-    return math.degrees(2 * math.atan2(float(np.linalg.norm(a - b)), float(np.linalg.norm(a + b))))
+    apart = together = 0.0
+    for k in range(0, u.size, BLOCK):
+        a, b = u[k : k + BLOCK] / length_u, v[k : k + BLOCK] / length_v
+        apart += float(np.dot(a - b, a - b))
+        together += float(np.dot(a + b, a + b))
+    return math.degrees(2 * math.atan2(math.sqrt(apart), math.sqrt(together)))
 
 
 def certified_angle(margin: float, bound: float, floor: float = -math.inf, tilt: float = math.inf) -> float:
@@ -114,7 +121,7 @@ class Certificate:
     floor
         The largest lower bound on ``γ*`` so far: the best margin of any model.
     proof
-        The mean of signed examples whose length is the bound, flat.
+        The mean of signed examples whose length is the bound, or a multiple of it, flat.
     slack
         How far rounding may have moved the proof.
     """
@@ -136,7 +143,7 @@ class Certificate:
         return self.take(total, summed)
 
     def take(self, found: "Combination", summed: int = 0) -> "Certificate":
-        """Take in the sum of local solutions: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
+        """Take in, for good, the sum of local solutions: ``γ* ≤ ‖Σ Zᵢᵀaᵢ‖ / Σ 1ᵀaᵢ`` by weak duality.
 
         Any subset of the clients will do.  A sum without dual mass, or with next to none, changes nothing.
 
@@ -155,7 +162,8 @@ class Certificate:
         terms = self.clients + found.terms
         relative = (self.dimension + self.count + terms + 8) * found.lengths / found.mass
         slack = EPS * ((self.count + summed + 2) * self.max_norm + relative)
-        proof = found.total / found.mass
+        proof = found.total
+        proof /= found.mass  # it is ours by now
         bound = float(np.linalg.norm(proof)) + slack
         return replace(self, bound=bound, proof=proof, slack=slack) if bound < self.bound else self
 

@@ -79,6 +79,7 @@ class Monitor(Callback):
         self._active: list[int] = []
         self._local: dict[str, Vector] = {}
         self._drifts = 8 * federation.size * len(federation.clients) <= DRIFT_BYTES
+        self._disproved = False  # by the clients' solutions one by one, or by what the server made of them
         self.last: Row | None = None  # not all: a run may have very many rounds
         self.best: tuple[float, Row, Vector] | None = None
         self._previous: Vector | None = None
@@ -86,6 +87,7 @@ class Monitor(Callback):
 
     def answered(self, number: int, weights: Vector, answer: Answer) -> None:
         """Add up what the bound and the row need of an answer, so that none need be kept."""
+        self._previous = weights
         for solution in answer.solutions:
             self._passed.add(solution.displacement, solution.dual_mass)
             self._active.append(solution.active)
@@ -98,7 +100,6 @@ class Monitor(Callback):
         before = self.separable
         self.certificate = self.certificate.take(self._passed)
         self._passed = Combination(self.certificate.dimension)
-        self._previous = weights
         if before and not self.separable:
             log(INFO, "%s", not_separable(self.certificate.bound))
         if number == 0:
@@ -124,10 +125,14 @@ class Monitor(Callback):
             self.best = merit, row, weights
         self.write(row)
 
+    def disproved(self) -> None:
+        """Know of no margin and no bound any more, whatever the clients' solutions add up to."""
+        self._disproved = True
+
     def changed(self, client: str, federation: Federation) -> None:
         """Forget every bound, the best model, and a centralized model of other data than today's."""
         self.certificate = self._blank = self._own = nothing_known(federation)
-        self.reference, self.best = None, None
+        self.reference, self.best, self._disproved = None, None, False
         self._forget_answers()
 
     def _forget_answers(self) -> None:
@@ -151,7 +156,7 @@ class Monitor(Callback):
     @property
     def separable(self) -> bool:
         """Whether nothing has yet proved that the data are not linearly separable."""
-        return self.certificate.bound > SEPARABLE * self.certificate.max_norm
+        return not self._disproved and self.certificate.bound > SEPARABLE * self.certificate.max_norm
 
     def _margins(self, weights: Vector, turnout: Turnout) -> Row:
         """Return what the clients' margins say of a model: nothing where there are none, or none is best.
@@ -196,8 +201,12 @@ class Monitor(Callback):
         """Begin the row of a new model, which may be a proof of its own."""
         # a model is summed from all rounds' solutions, or from as many cuts as are independent, at most
         summed = 2 * number * self.certificate.clients + self.certificate.dimension
-        self.certificate = self.certificate.add([weights], [dual_mass], summed)
-        self._own = self._blank.add([weights], [dual_mass], summed)
+        own = self._blank.add([weights], [dual_mass], summed)
+        if own.proof is not None:  # it points where the model does: no need for a vector of its own
+            own = replace(own, proof=weights.reshape(-1))
+        self._own = own
+        if own.bound < self.certificate.bound:
+            self.certificate = replace(own, floor=self.certificate.floor)
         before = np.zeros_like(weights) if self._previous is None else self._previous
         drifts = {
             client: angle(model.reshape(-1), weights.reshape(-1)) for client, model in self._local.items()

@@ -16,7 +16,7 @@ from flwr.serverapp.strategy import Result, Strategy
 from numpy.typing import NDArray
 
 from common.arrays import pack_array
-from common.errors import LocalGDError
+from common.errors import LocalGDError, NotSeparable
 from common.federation import Federation
 from common.messages import EVALUATE, TRAIN, count_bytes, pack_question
 from common.solution import DEFAULTS, Answer, SolverSettings
@@ -71,8 +71,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         """Return the next state from the clients' local solutions.
 
         The answers come one by one, in the order of names, and only once: a strategy that needs them again
-        begins with ``answers = list(answers)``, others keep none.  Where the last answers of those count again
-        that are missing, they come at the end and are ``stale``.
+        begins with ``answers = list(answers)``, others keep none.  Where the last answers of missing clients
+        count again, they come at the end and are ``stale``.
         """
 
     @abstractmethod
@@ -234,11 +234,15 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         try:
             state = self.combine(self._now, Once(answers))
             consume(answers)  # a strategy may not have wanted all
-        except LocalGDError:
+        except LocalGDError as error:
+            if not gathering.complete:
+                raise
+            if disproved := isinstance(error, NotSeparable):
+                for callback in callbacks:
+                    callback.disproved()
             # What the clients have measured counts, whatever came of their solutions.
-            measured = gathering.complete
-            stop = self._measured(callbacks, number - 1, gathering.turnout) if measured else None
-            if stop is None or gathering.inseparable:
+            stop = self._measured(callbacks, number - 1, gathering.turnout)
+            if disproved or not stop:
                 raise
             return gathering.turnout, stop
         combined = time.perf_counter()

@@ -57,6 +57,9 @@ class Callback:
     ) -> None:
         """Take the new model of round ``number``, its dual mass, and whose answers it was combined from."""
 
+    def disproved(self) -> None:
+        """Take note that the round's answers, which have passed, prove the data not to be separable."""
+
     def changed(self, client: str, federation: Federation) -> None:
         """Take note that a client's data are not those of before: no bound known so far holds any more.
 

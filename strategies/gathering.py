@@ -61,8 +61,6 @@ class Gathering:
         When the last reply came, on the clock of `time.perf_counter`.
     received
         Bytes of the replies.
-    inseparable
-        What a client has proved, if one has: that its own data are not linearly separable.
     """
 
     def __init__(
@@ -83,7 +81,7 @@ class Gathering:
         self._length = float(np.linalg.norm(weights))
         self._measures: dict[str, Measures] = {}
         self._why: dict[str, str] = {}  # the missing, of those that were asked
-        self.inseparable: NotSeparable | None = None
+        self._inseparable: NotSeparable | None = None
 
     @property
     def turnout(self) -> Turnout:
@@ -122,8 +120,8 @@ class Gathering:
             self.roster.lose(name)
         self._check_turnout()
         self.complete = True
-        if self.inseparable is not None:
-            raise self.inseparable
+        if self._inseparable is not None:
+            raise self._inseparable
         for name in self.turnout.missing:
             if name in self.last and name not in self.roster.left_out:
                 yield replace(self.last[name], stale=True)
@@ -167,9 +165,9 @@ class Gathering:
         except ValueError as error:
             raise Refused(f"answered badly: {error}") from None
         for solution in answer.solutions:
-            if solution.result == "infeasible" and self.inseparable is None:
+            if solution.result == "infeasible" and self._inseparable is None:
                 bound = float(np.linalg.norm(solution.displacement)) / solution.dual_mass
-                self.inseparable = NotSeparable(
+                self._inseparable = NotSeparable(
                     f"round {self.number}: the data of {answer.client} alone are not linearly separable "
                     f"(no margin above {bound:.1g}), so there is nothing to project on; "
                     "solver = 'gradient' or 'proximal' goes on without"

@@ -74,8 +74,10 @@ def mean_local_model(weights: Vector, mass: float, answers: Iterable[Answer]) ->
             moved += solution.displacement
             moved_mass += solution.dual_mass
             fresh += 1
-    if not stale:
-        return weights + moved / fresh, mass + moved_mass / fresh
+    if not stale:  # in place: a model may be large
+        moved /= fresh
+        moved += weights
+        return moved, mass + moved_mass / fresh
     # all terms are combinations of examples, so nothing is subtracted
     count = fresh + stale
     return (fresh * weights + moved + kept) / count, (fresh * mass + moved_mass + kept_mass) / count

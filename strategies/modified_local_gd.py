@@ -59,6 +59,8 @@ class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
         """Start at the initial model, before round 1."""
         weights = np.asarray(weights, np.float64)
         anchor = weights if self.anchor is None else self.anchor
+        if not anchor.any():
+            anchor = np.broadcast_to(np.float64(0), weights.shape)  # takes no memory
         return AnchoredState(weights, anchor, 0, from_zero=not (weights.any() or anchor.any()))
 
     def combine(self, state: AnchoredState, answers: Iterable[Answer]) -> AnchoredState:
@@ -66,8 +68,9 @@ class ModifiedLocalGD(LocalSolveStrategy[AnchoredState]):
         rounds = state.rounds + 1
         back = 1 / (rounds + 1)
         mean, mass = mean_local_model(state.weights, state.mass, answers)
-        weights = back * state.anchor + (1 - back) * mean
-        return replace(state, weights=weights, mass=(1 - back) * mass, rounds=rounds)
+        mean *= 1 - back
+        mean += back * state.anchor
+        return replace(state, weights=mean, mass=(1 - back) * mass, rounds=rounds)
 
     def weights(self, state: AnchoredState) -> Vector:
         """Return the model."""

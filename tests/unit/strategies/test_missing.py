@@ -13,7 +13,7 @@ from client import dataset
 from client.app import app as client_app
 from client.dataset import node_config
 from client.memory import Kept, problem_bytes
-from common.errors import RunError, UserError
+from common.errors import NotSeparable, RunError, UserError
 from common.federation import Federation
 from common.geometry import angle
 from common.messages import TRAIN, USER_ERROR
@@ -478,3 +478,24 @@ def test_who_is_left_out_does_not_count_again(grid: Faulty) -> None:
         fresh = [a.solutions[0].displacement for a in ran.trace.answers[number - 1]]
         assert len(fresh) == 2
         np.testing.assert_allclose(ran.models[number], ran.models[number - 1] + sum(fresh) / 2, rtol=1e-13)
+
+
+def test_the_last_row_of_a_run_that_is_proved_hopeless_has_no_margin(grid: Faulty) -> None:
+    class Contradicted(LocalGD):
+        """Finds in round 3 that the cuts contradict each other."""
+
+        def combine(self, state, answers):
+            after = super().combine(state, answers)
+            if len(rows) == 1:
+                raise NotSeparable("no model fits all")
+            return after
+
+    rows: list[dict[str, Any]] = []
+    federation = agreed(grid)
+    monitor = Monitor(federation, rows.append)
+    with pytest.raises(NotSeparable, match="no model fits all"):
+        Contradicted(SETTINGS, federation).start(grid, record(np.zeros(6)), 9, callbacks=[monitor])
+    assert [row["round"] for row in rows] == [1, 2]
+    assert rows[0]["margin"] is not None
+    assert rows[1]["margin"] is rows[1]["margin_bound"] is rows[1]["certified_angle_deg"] is None
+    assert rows[1]["loss"] > 0
