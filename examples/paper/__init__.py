@@ -10,7 +10,10 @@ STUDIES = (
     "direction",
     "learning_rate",
     "budget",
+    "heterogeneity",
     "regression",
     "noise",
+    "fine_tuning",
+    "beyond",
 )
 """In the order of the document."""
