@@ -13,8 +13,8 @@ from strategies.base import LocalSolveStrategy
 Vector = NDArray[np.float64]
 PROJECTION = SolverSettings(solver="projection")
 
-RELAXATION = 1.6
-"""``θ``: local models count this much, the consensus ``1 − θ``."""
+RELAXATION, PENALTY = 1.8, 1.2
+"""``θ``: local models count this much, the consensus ``1 − θ``; and ``ρ`` at first, for margins of 1."""
 
 UNBALANCED, STEP = 10.0, 2.0
 """The penalty changes by ``STEP`` when one residual is ``UNBALANCED`` times the other."""
@@ -26,7 +26,7 @@ class ConsensusState:
 
     weights: Vector
     multipliers: Mapping[str, Vector] = field(default_factory=dict)
-    penalty: float = 1.0
+    penalty: float = PENALTY
 
 
 class Consensus(LocalSolveStrategy[ConsensusState]):

