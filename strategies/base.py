@@ -20,8 +20,8 @@ from common.errors import LocalGDError, NotSeparable
 from common.federation import Federation
 from common.messages import EVALUATE, TRAIN, count_bytes, pack_question
 from common.solution import DEFAULTS, Answer, SolverSettings
-from strategies.callbacks import Callback, Costs, Turnout
-from strategies.gathering import Asked, Gathering
+from strategies.callbacks import Callback, Costs, Turnout, summarise
+from strategies.gathering import Asked, Gathering, Once, consume
 from strategies.replies import exchange, in_order
 from strategies.roster import DataChanged, Policy, Roster
 
@@ -348,38 +348,3 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         record = evaluate(number, result.arrays) if evaluate else None
         if record is not None:
             result.evaluate_metrics_serverapp[number] = record
-
-
-class Once:
-    """Answers that pass one by one; who wants them a second time is told so, rather than given none."""
-
-    def __init__(self, answers: Iterator[Answer]) -> None:
-        self._answers = answers
-        self._taken = False
-
-    def __iter__(self) -> Iterator[Answer]:
-        if self._taken:
-            raise TypeError("the answers of a round pass once: a strategy that needs them again keeps a list")
-        self._taken = True
-        return self._answers
-
-
-def consume(answers: Iterable[Answer]) -> None:
-    """Let all answers pass."""
-    for _ in answers:
-        pass
-
-
-def summarise(turnout: Turnout) -> MetricRecord:
-    """Return loss, errors and examples of those who answered, and the smallest margin if all did."""
-    measures = list(turnout.measures.values())
-    told = MetricRecord(
-        {
-            "loss": sum(m.loss for m in measures) / len(measures),
-            "errors": sum(m.errors for m in measures),
-            "num-examples": sum(m.count for m in measures),
-        }
-    )
-    if not turnout.missing:
-        told["margin"] = min(m.margin for m in measures)
-    return told

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
 from common.federation import Federation
@@ -33,6 +34,21 @@ class Turnout:
 
     measures: Mapping[str, Measures]
     missing: tuple[str, ...] = ()
+
+
+def summarise(turnout: Turnout) -> MetricRecord:
+    """Return loss, errors and examples of those who answered, and the smallest margin if all did."""
+    measures = list(turnout.measures.values())
+    told = MetricRecord(
+        {
+            "loss": sum(m.loss for m in measures) / len(measures),
+            "errors": sum(m.errors for m in measures),
+            "num-examples": sum(m.count for m in measures),
+        }
+    )
+    if not turnout.missing:
+        told["margin"] = min(m.margin for m in measures)
+    return told
 
 
 class Callback:

@@ -207,6 +207,26 @@ class Gathering:
             )
 
 
+class Once:
+    """Answers that pass one by one; who wants them a second time is told so, rather than given none."""
+
+    def __init__(self, answers: Iterator[Answer]) -> None:
+        self._answers = answers
+        self._taken = False
+
+    def __iter__(self) -> Iterator[Answer]:
+        if self._taken:
+            raise TypeError("the answers of a round pass once: a strategy that needs them again keeps a list")
+        self._taken = True
+        return self._answers
+
+
+def consume(answers: Iterable[Answer]) -> None:
+    """Let all answers pass."""
+    for _ in answers:
+        pass
+
+
 def _asked_for(reply: Message, owed: dict[str, Asked]) -> Asked | None:
     """Take from what is owed what this is the reply to: as a rule, the first."""
     for sure in (True, False):
