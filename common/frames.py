@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from flwr.app import Array, ArrayRecord, Message, RecordDict
-from flwr.common.serde import message_from_proto, message_to_proto, recorddict_to_proto
-from flwr.common.serde_utils import metadata_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.common.serde_utils import metadata_from_proto, metadata_to_proto
 from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+
+from common.records import fill, records
 
 SMALL = 2**15
 """Up to so many bytes, arrays travel in the first frame."""
@@ -43,7 +44,7 @@ class Content:
         data = tuple(array.data for array in _arrays(content))
         blocks = data if sum(map(len, data)) > SMALL else ()
         proto = ProtoMessage()
-        _fill(proto.content, content, with_data=not blocks)
+        fill(proto.content, content, with_data=not blocks)
         return cls(blocks, proto.SerializeToString())
 
 
@@ -110,6 +111,7 @@ class Incoming:
             raise ValueError(str(error)) from None
         self.missing = sum(self._lengths)
         self._frames: list[bytes] = []
+        self._message: Message | None = None
         self._ends = _ends(self._lengths)
 
     @property
@@ -134,15 +136,25 @@ class Incoming:
             self._frames.append(frame)
 
     def message(self) -> Message:
-        """The whole message.
+        """The whole message; the same object each time.
 
         Raises
         ------
         ValueError
             If it is none.
         """
+        if self._message is None:
+            self._message = self._put_together()
+        return self._message
+
+    def _put_together(self) -> Message:
         try:
-            message = message_from_proto(self._proto)
+            if self._proto.HasField("content") and not self._proto.HasField("error"):
+                content = records(self._proto.content)
+                metadata = metadata_from_proto(self._proto.metadata)
+                message: Message = Message(metadata=metadata, content=content)  # type: ignore[call-overload]
+            else:
+                message = message_from_proto(self._proto)
         except Exception as error:
             raise ValueError(f"{type(error).__name__}: {error}") from None
         if self._lengths:
@@ -189,20 +201,3 @@ def _joined(frames: Iterator[bytes], length: int) -> bytes:
         parts.append(next(frames))
         count += len(parts[-1])
     return parts[0] if len(parts) == 1 else b"".join(parts)
-
-
-def _fill(proto: ProtoRecordDict, content: RecordDict, with_data: bool) -> None:
-    """What `recorddict_to_proto` makes, but each array is copied once, not at every level, or not at all."""
-    proto.SetInParent()
-    for key, record in content.items():
-        if isinstance(record, ArrayRecord):
-            item = proto.items.add(key=key)
-            item.array_record.SetInParent()
-            for name, array in record.items():
-                value = item.array_record.items.add(key=name).value
-                value.dtype, value.stype = array.dtype, array.stype
-                value.shape.extend(array.shape)
-                if with_data:
-                    value.data = array.data
-        else:
-            proto.items.extend(recorddict_to_proto(RecordDict({key: record})).items)

@@ -6,7 +6,9 @@ import struct
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
-from flwr.common.serde import message_to_proto
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as ProtoMessage
+from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecords
 
 from common.frames import LONGEST, SHORTEST, SMALL, Content, Incoming, Outgoing, TooLarge
 
@@ -23,6 +25,8 @@ def records(*sizes: int) -> RecordDict:
             "config": ConfigRecord({"a": 1, "b": [1.5], "c": "ü", "d": b"x", "e": True}),
             "more": ArrayRecord([np.arange(6.0).reshape(2, 3), np.ones(1, np.float32), np.zeros((0, 2))]),
             "metrics": MetricRecord({"loss": 0.5, "n": [1, 2]}),
+            "rare": MetricRecord({"large": 2**64 - 1, "n": [1, 2**63], "low": -(2**63), "nothing": []}),
+            "others": ConfigRecord({"a": [True, False], "b": [b"x"], "c": ["", "ü"], "d": [], "e": False}),
         }
     )
 
@@ -43,7 +47,21 @@ def test_a_small_message_is_one_frame_of_what_flower_makes_of_it() -> None:
         [frame] = Outgoing.of(one).frames()
         assert frame == PREFIX + message_to_proto(one).SerializeToString()
         assert Incoming(frame).size == len(frame) == Outgoing.of(one).size
-    assert arrived(Outgoing.of(message)).message().content == message.content
+    received = arrived(Outgoing.of(message)).message()
+    assert received.content == message_from_proto(message_to_proto(message)).content == message.content
+    assert received.metadata == message.metadata
+    for key, record in received.content.items():
+        assert [*map(type, record.values())] == [*map(type, message.content[key].values())]
+
+
+def test_records_and_values_of_no_kind_are_refused() -> None:
+    bare, holed = ProtoRecords(), ProtoRecords()
+    bare.items.add(key="x")
+    holed.items.add(key="x").config_record.items.add(key="y")
+    for content, text in ((bare, "record 'x' is of no kind"), (holed, "a value is missing")):
+        incoming = Incoming(PREFIX + ProtoMessage(content=content).SerializeToString())
+        with pytest.raises(ValueError, match=text):
+            incoming.message()
 
 
 @pytest.mark.parametrize("longest", [SHORTEST, LONGEST])
