@@ -6,8 +6,9 @@ import ssl
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from queue import SimpleQueue
 from typing import Any
@@ -144,8 +145,8 @@ def _attend(
     channel: Any, identity: tuple[tuple[str, str | bytes], ...], desk: _Desk, on_joined: Callable[[], None]
 ) -> None:
     """One stream, from the call to its end."""
-    outbox: SimpleQueue[Outgoing | None] = SimpleQueue()
-    frames = chain.from_iterable(answer.frames() for answer in iter(outbox.get, None))
+    outbox: SimpleQueue[Iterator[bytes] | None] = SimpleQueue()
+    frames = chain.from_iterable(iter(outbox.get, None))
     call = channel.stream_stream(f"/{words.SERVICE}/{words.METHOD}")(frames, metadata=identity)
     unwelcome = threading.Timer(WELCOME_SECONDS, call.cancel)
     unwelcome.daemon = True
@@ -165,7 +166,8 @@ def _attend(
                 else:
                     incoming.add(frame)
                 if incoming.missing == 0:
-                    outbox.put(desk.reply(incoming, int(welcome[words.LIMIT_KEY])))
+                    answer = desk.reply(incoming, int(welcome[words.LIMIT_KEY]))
+                    outbox.put(answer.frames(partial(int, incoming.answer_frames)))
                     incoming = None
             except ValueError as cause:
                 raise _Refused(f"this client cannot read its message: {cause}") from cause

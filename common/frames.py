@@ -1,9 +1,10 @@
 """How a message travels: a first frame with all but large arrays, then the bytes of the arrays.
 
-The first frame is the number of blocks that follow (4 bytes), their lengths (8 bytes each) and a serialised
-Flower `Message`. A message with few bytes in its arrays has no blocks and is this one frame. In a larger one
-the arrays are empty, and each block is the data of one array, in their order, cut into frames. So a receiver
-knows what comes, and how large it is, before it takes it; and messages to many clients share the blocks.
+The first frame is the number of blocks that follow (4 bytes), how long the frames of the answer may be
+(4 bytes, 0 for any length), the lengths of the blocks (8 bytes each) and a serialised Flower `Message`. A
+message with few bytes in its arrays has no blocks and is this one frame. In a larger one the arrays are
+empty, and each block is the data of one array, in their order, cut into frames. So a receiver knows what
+comes, and how large it is, before it takes it; and messages to many clients share the blocks.
 """
 
 import struct
@@ -56,13 +57,13 @@ class Outgoing:
     blocks: tuple[bytes, ...] = ()
 
     @classmethod
-    def of(cls, message: Message, content: Content | None = None) -> "Outgoing":
+    def of(cls, message: Message, content: Content | None = None, answer_frames: int = 0) -> "Outgoing":
         """Serialise a message; give its `content` if that is serialised already."""
         if not message.has_content():
-            return cls(_prefix(()) + message_to_proto(message).SerializeToString())
+            return cls(_prefix((), answer_frames) + message_to_proto(message).SerializeToString())
         content = content or Content.of(message.content)
         own = ProtoMessage(metadata=metadata_to_proto(message.metadata)).SerializeToString()
-        return cls(_prefix(content.blocks) + own + content.rest, content.blocks)
+        return cls(_prefix(content.blocks, answer_frames) + own + content.rest, content.blocks)
 
     @property
     def size(self) -> int:
@@ -101,7 +102,7 @@ class Incoming:
     def __init__(self, first: bytes, max_bytes: int | None = None) -> None:
         self.size = len(first)
         if max_bytes is None or self.size <= max_bytes:
-            self._lengths, rest = _lengths(first)
+            answer_frames, self._lengths, rest = _taken_apart(first)
             self.size += sum(self._lengths)
         if max_bytes is not None and self.size > max_bytes:
             raise TooLarge(f"{self.size} bytes, at most {max_bytes} are allowed")
@@ -109,6 +110,7 @@ class Incoming:
             self._proto = ProtoMessage.FromString(rest)
         except Exception as error:
             raise ValueError(str(error)) from None
+        self.answer_frames = min(max(answer_frames or LONGEST, SHORTEST), LONGEST)
         self.missing = sum(self._lengths)
         self._frames: list[bytes] = []
         self._message: Message | None = None
@@ -172,17 +174,18 @@ def _arrays(content: RecordDict) -> list[Array]:
     return [a for record in content.values() if isinstance(record, ArrayRecord) for a in record.values()]
 
 
-def _prefix(blocks: tuple[bytes, ...]) -> bytes:
-    return struct.pack(f">I{len(blocks)}Q", len(blocks), *map(len, blocks))
+def _prefix(blocks: tuple[bytes, ...], answer_frames: int) -> bytes:
+    return struct.pack(f">II{len(blocks)}Q", len(blocks), answer_frames, *map(len, blocks))
 
 
-def _lengths(first: bytes) -> tuple[tuple[int, ...], bytes]:
-    """Take the prefix off."""
+def _taken_apart(first: bytes) -> tuple[int, tuple[int, ...], bytes]:
+    """The length of the answer's frames, the lengths of the blocks, and the serialised message."""
     count = int.from_bytes(first[:4], "big")
-    end = 4 + 8 * count
-    if len(first) < end or len(first) < 4:
+    end = 8 + 8 * count
+    if len(first) < end:
         raise ValueError(f"{len(first)} bytes are no first frame")
-    return struct.unpack_from(f">{count}Q", first, 4), first[end:]
+    _, answer_frames, *lengths = struct.unpack_from(f">II{count}Q", first)
+    return answer_frames, tuple(lengths), first[end:]
 
 
 def _ends(lengths: tuple[int, ...]) -> list[int]:

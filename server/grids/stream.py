@@ -33,6 +33,9 @@ READ_AHEAD = 2**24
 FRAME_SECONDS = 0.01
 """A client gets frames as large as it takes in about this time, so that many at once need little memory."""
 
+ALL_FRAMES = 2**24
+"""Bytes of one frame of every client: gRPC keeps a buffer of a frame's size for each connection."""
+
 PATIENCE, SLOWEST = 30.0, 2**14
 """Seconds, and bytes per second, that a reply may take from its first frame on, once it is being read."""
 
@@ -67,9 +70,8 @@ class _Stream:
             await context.write(frame)
             if len(frame) >= self.frame_bytes:
                 quick = loop.time() - began < FRAME_SECONDS
-                self.frame_bytes = (
-                    min(2 * self.frame_bytes, LONGEST) if quick else max(self.frame_bytes // 2, SHORTEST)
-                )
+                size = 2 * self.frame_bytes if quick else self.frame_bytes // 2
+                self.frame_bytes = min(max(size, SHORTEST), LONGEST)
 
 
 class StreamGrid(StandaloneGrid):
@@ -243,7 +245,7 @@ class StreamGrid(StandaloneGrid):
             if message.has_content():
                 content = shared.get(id(message.content)) or Content.of(message.content)
                 shared[id(message.content)] = content
-            outgoing = Outgoing.of(message, content)
+            outgoing = Outgoing.of(message, content, ALL_FRAMES // len(by_node))
             if outgoing.size > self._max_message_bytes:
                 raise RunError(
                     f"the message to {client.name} has {outgoing.size} bytes, "
@@ -455,8 +457,8 @@ class StreamGrid(StandaloneGrid):
             if client.offences >= MAX_OFFENCES:
                 raise _left_out(client)
             try:
-                incoming = Incoming(first, self._max_message_bytes)
-                if not await self._arrive(client, stream, context, incoming):
+                # No name for the reply here: it would be kept until the next one.
+                if not await self._arrive(client, stream, context, Incoming(first, self._max_message_bytes)):
                     return
             except TooLarge as error:
                 log(WARNING, "client %s sent too large a message: %s", client.name, error)

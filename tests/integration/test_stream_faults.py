@@ -150,7 +150,7 @@ def test_garbage_is_named_and_disturbs_nobody_else(
         elif where == "later frame":
             bad.send(first, b"\xff\xff")
         else:  # what comes is as long as was said, but the message has two arrays less than blocks
-            bad.send((3).to_bytes(4, "big") + first[4:12] + bytes(16) + first[12:], *rest)
+            bad.send((3).to_bytes(4, "big") + first[4:16] + bytes(16) + first[16:], *rest)
         thread.join(WAIT)
         assert [grid.names()[source] for source in sources(replies)] == ["good"]
         assert bad.call.code() in (

@@ -12,7 +12,7 @@ from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecords
 
 from common.frames import LONGEST, SHORTEST, SMALL, Content, Incoming, Outgoing, TooLarge
 
-PREFIX = bytes(4)  # of a message without blocks
+PREFIX = bytes(8)  # of a message without blocks
 
 
 def records(*sizes: int) -> RecordDict:
@@ -92,6 +92,12 @@ def test_frames_may_grow_within_an_array() -> None:
     assert incoming.message().content == message.content
 
 
+def test_a_message_says_how_long_the_frames_of_its_answer_may_be() -> None:
+    message = Message(records(1), 3, "train")
+    for said, taken in ((0, LONGEST), (1, SHORTEST), (SHORTEST + 1, SHORTEST + 1), (2**31, LONGEST)):
+        assert Incoming(Outgoing.of(message, answer_frames=said).first).answer_frames == taken
+
+
 def test_messages_to_many_share_the_bytes_of_their_arrays() -> None:
     content = records(SMALL)
     once = Content.of(content)
@@ -110,12 +116,12 @@ def test_the_size_is_known_and_bounded_from_the_first_frame_on() -> None:
     assert Incoming(large.first, large.size).missing > 8 * 10**6
     with pytest.raises(TooLarge):
         Incoming(bytes(11), 10)
-    claimed = Incoming(struct.pack(">IQ", 1, 2**62))
+    claimed = Incoming(struct.pack(">IIQ", 1, 0, 2**62))
     assert claimed.missing == 2**62  # nothing is reserved for what has not come
 
 
 @pytest.mark.parametrize(
-    "frame", [b"", b"\xff\xff", b"\xff" * 4, PREFIX + b"\xff\xff", struct.pack(">I", 3) + bytes(23)]
+    "frame", [b"", b"\xff\xff", b"\xff" * 4, PREFIX + b"\xff\xff", struct.pack(">I", 3) + bytes(27)]
 )
 def test_bytes_that_are_no_first_frame_are_refused(frame: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
@@ -124,13 +130,13 @@ def test_bytes_that_are_no_first_frame_are_refused(frame: bytes) -> None:
 
 @pytest.mark.parametrize("size", [0, 1, SHORTEST - 1, 3 * SHORTEST + 1])
 def test_a_frame_that_is_too_short_or_goes_beyond_its_array_is_refused(size: int) -> None:
-    incoming = Incoming(struct.pack(">IQ", 1, 3 * SHORTEST))
+    incoming = Incoming(struct.pack(">IIQ", 1, 0, 3 * SHORTEST))
     with pytest.raises(ValueError, match=f"a frame of {size} bytes, where {3 * SHORTEST} are left"):
         incoming.add(bytes(size))
 
 
 def test_blocks_without_arrays_and_messages_without_anything_are_refused() -> None:
-    for first in (struct.pack(">IQ", 1, 4), PREFIX):
+    for first in (struct.pack(">IIQ", 1, 0, 4), PREFIX):
         incoming = Incoming(first)
         if incoming.missing:
             incoming.add(bytes(4))
