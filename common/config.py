@@ -181,6 +181,8 @@ class Config:
     """The fewest clients to start with once join-timeout is over, and to go on with if some are missing."""
     join_timeout: float = key(300.0, number("seconds > 0", lambda x: x > 0))
     """Seconds that the server waits for its clients."""
+    max_message_bytes: int = key(2**30, integer(1))
+    """The largest message that `localgd serve` sends or takes."""
 
     @classmethod
     def of(cls, values: Mapping[str, Value]) -> "Config":

@@ -13,7 +13,7 @@ from common.config import Config
 from localgd.tls import server_credentials, why_revoked
 from server.app import app as server_app
 from server.grids.in_process import InProcessGrid
-from server.grids.stream import StreamGrid
+from server.grids.stream import MAX_CLIENTS, StreamGrid
 
 
 def run_in_process(config: Config) -> None:
@@ -39,11 +39,16 @@ def in_process_grid(config: Config) -> InProcessGrid:
 
 def serve(config: Config, address: str, tls: Path | None) -> None:
     """Run the ServerApp over a gRPC stream that clients join, with the certificates of a directory."""
+    listen = partial(
+        StreamGrid,
+        address,
+        max_message_bytes=config.max_message_bytes,
+        max_clients=max(MAX_CLIENTS, config.clients),
+    )
     if tls is None:
-        grid = StreamGrid(address, credentials=None)
+        grid = listen(credentials=None)
     else:
-        credentials = server_credentials(tls)
-        grid = StreamGrid(address, credentials=credentials, why_refused=partial(why_revoked, tls))
+        grid = listen(credentials=server_credentials(tls), why_refused=partial(why_revoked, tls))
     with grid:
         server_app(grid, server_context(config))
 

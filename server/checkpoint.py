@@ -34,6 +34,7 @@ KEPT = 2
 FREE = (
     "num-server-rounds", "stop-at-certified-angle", "round-timeout", "join-timeout", "checkpoint-every",
     "tensorboard", "out", "resume", "on-missing", "min-clients", "max-bad-replies",
+    "max-message-bytes",
 )  # fmt: skip
 """The keys that may have changed when a run goes on: they change no round in which everybody answers well."""
 

@@ -24,6 +24,7 @@ from server.grids.listening import Listener
 
 CLOSE_SECONDS = 2.0  # how long a client that does not read may delay the end
 KEEPALIVE = 5.0, 10.0  # seconds between two questions to a client whether it is there, and for its answer
+MAX_CLIENTS = 1000
 MAX_OFFENCES = 10  # of a client that sends what is no reply: then it is left out
 NEWCOMERS = 16  # streams beyond the clients' that may wait for a place
 
@@ -112,7 +113,7 @@ class StreamGrid(StandaloneGrid):
         *,
         credentials: grpc.ServerCredentials | None,
         max_message_bytes: int = words.MAX_MESSAGE_BYTES,
-        max_clients: int = 1000,
+        max_clients: int = MAX_CLIENTS,
         why_refused: Callable[[bytes], str | None] = lambda certificate: None,
         keepalive: tuple[float, float] | None = None,
     ) -> None:

@@ -219,9 +219,8 @@ def test_a_message_over_the_size_limit_ends_the_run_and_says_so(
     for file, content in pki.pair("server", *authority.server(["127.0.0.1"], LONG_AGO, TOMORROW)).items():
         (made / file).write_bytes(content)
     address = f"127.0.0.1:{free_port()}"
-    limit = "import common.stream; common.stream.MAX_MESSAGE_BYTES = 1000"
     arguments = ("--tls", made, "--address", address, "--out", tmp_path / "run")
-    server = processes.localgd("serve", config(tmp_path, 1), *arguments, before=limit)
+    server = processes.localgd("serve", config(tmp_path, 1), *arguments, "-c", "max-message-bytes=1000")
     client = join(address, made)
     for done in (server.wait(), client.wait()):
         assert done.code == 1
