@@ -25,22 +25,6 @@ from localgd import cli  # noqa: E402
 MARK = re.compile(r"^<!-- made from the code: (\w+) -->$", re.MULTILINE)
 
 
-def on_config(config: Any, **_: Any) -> Any:
-    """Leave out of the navigation what has not been written yet."""
-    config["nav"] = list(existing(config["nav"], Path(config["docs_dir"])))
-    return config
-
-
-def existing(entries: Any, folder: Path) -> Iterator[Any]:
-    """Yield the entries of a navigation whose pages exist."""
-    for entry in entries:
-        [(title, target)] = entry.items()
-        if isinstance(target, list):
-            yield {title: list(existing(target, folder))}
-        elif (folder / target).exists():
-            yield entry
-
-
 def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     """Fill in the tables, and leave only the text of links to files that are not among the pages."""
     filled = MARK.sub(lambda mark: "\n".join(TABLES[mark[1]]()), markdown)
