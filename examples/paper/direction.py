@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from examples.paper.figures import label, legend, panels, steps_look
 from examples.paper.runs import Run, Runs
-from examples.paper.words import degrees, exponent, number, table
+from examples.paper.words import among, degrees, exponent, number, table
 
 AT = 100
 """The round that all runs have."""
@@ -75,11 +75,11 @@ def find(runs: Runs) -> dict[str, str]:
                 for data in first.values("dataset")
             ],
         )
-        found[f"{name}.power"] = " to ".join(number(f(powers.values())) for f in (min, max))
+        found[f"{name}.power"] = among(powers.values())
         others = [
             exponents(runs.of(seed=seed), rate)[data] for seed in (1, 2) for data in first.values("dataset")
         ]
-        found[f"{name}.power.seeds"] = " to ".join(number(f(others)) for f in (min, max))
+        found[f"{name}.power.seeds"] = among(others)
     late = [run for run in first if run["num-server-rounds"] == LATE[-1]]
     found["late"] = table(
         ["K = 10, η = 1/β", *(f"angle × ln(K r), r = {r}" for r in (AT, *LATE)), f"angle, r = {LATE[-1]}"],
