@@ -305,6 +305,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 if answer.solutions and self._known.policy.on_missing == "reuse":
                     self._last[answer.client] = answer
             yield answer
+            del answer  # before the next one is here
 
     def _measured(self, callbacks: Sequence[Callback], number: int, turnout: Turnout) -> str | None:
         stops = [callback.measured(number, self.weights(self._now), turnout) for callback in callbacks]

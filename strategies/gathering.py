@@ -115,6 +115,8 @@ class Gathering:
             elif (answer := self._settled(asked, reply)) is not None:
                 self._measures[answer.client] = answer.measures
                 yield answer
+                del answer  # before the next reply is here
+            del reply
         for name in owed:
             self._why[name] = f"did not answer within {self.timeout:g} s"
             self.roster.lose(name)

@@ -74,6 +74,7 @@ def mean_local_model(weights: Vector, mass: float, answers: Iterable[Answer]) ->
             moved += solution.displacement
             moved_mass += solution.dual_mass
             fresh += 1
+        del answer, solution  # before the next one is here
     if not stale:  # in place: a model may be large
         moved /= fresh
         moved += weights
