@@ -41,6 +41,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+PAGE = ROOT / "docs" / "reference" / "errors.md"
+RENEW = "LOCALGD_RENEW=1 .venv/bin/pytest -n 0 tests/e2e/test_errors.py"
+RENEWING = bool(os.environ.get("LOCALGD_RENEW"))
 TOLD: dict[tuple[str, str, str], None] = {}
 """What was typed, what was given and what was said, in all cases so far: the documentation's table."""
 
@@ -65,7 +68,10 @@ def refused(localgd: Command, folder: Path) -> Callable[..., str]:
 def remembered(folder: Path, finished: Finished, *arguments: object, given: str) -> str:
     """Remember for the table what was typed, what was given and what was said; return the last."""
     typed, line = shlex.join(["localgd", *map(str, arguments)]), one_line(finished)
-    TOLD.setdefault((plain(typed, folder), given, plain(line, folder)))
+    case = plain(typed, folder), given, plain(line, folder)
+    TOLD.setdefault(case)
+    if not RENEWING:
+        assert escaped(row(*case)) in PAGE.read_text(encoding="utf-8").splitlines(), f"renew it: {RENEW}"
     return line
 
 
@@ -573,24 +579,32 @@ def test_a_real_process_says_the_same(processes: Processes, folder: Path) -> Non
 
 # ── The table ────────────────────────────────────────────────────────────────────────────────────
 
-PAGE = ROOT / "docs" / "reference" / "errors.md"
-RENEW = "LOCALGD_RENEW=1 .venv/bin/pytest tests/e2e/test_errors.py"
-
 
 def test_the_documentation_has_all_of_them(request: pytest.FixtureRequest) -> None:
-    """Every refusal above is in the table, word by word."""
-    if request.config.option.keyword or any("::" in str(argument) for argument in request.config.args):
-        pytest.skip("some of the cases have not run")
+    """The table has the refusals above, word by word, and no others; each case has looked for its own."""
+    chosen = request.config.option.keyword or any("::" in str(argument) for argument in request.config.args)
+    if chosen or os.environ.get("PYTEST_XDIST_WORKER"):  # workers share the cases out
+        pytest.skip("all cases are not in this process: run the file on its own")
     commands = {typed.split()[1]: None for typed, *_ in TOLD}
     lines = [PAGE.read_text(encoding="utf-8").partition("\n## ")[0].rstrip()]
     for command in commands:
         lines += ["", f"## {command}", "", "| typed | said, after `localgd:` |", "|---|---|"]
         for typed, given, said in TOLD:
             if typed.split()[1] == command:
-                shown = repr(given)[1:-1] if "\n" in given else given
-                cells = (f"`{typed}`" + (f" ({shown})" if given else ""), said.removeprefix("localgd: "))
-                lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    table = "\n".join(lines).replace("<", "&lt;") + "\n"
-    if os.environ.get("LOCALGD_RENEW"):
+                lines.append(row(typed, given, said))
+    table = escaped("\n".join(lines)) + "\n"
+    if RENEWING:
         PAGE.write_text(table, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == table, f"renew it: {RENEW}"
+
+
+def row(typed: str, given: str, said: str) -> str:
+    """Return a case as a row of the table."""
+    shown = repr(given)[1:-1] if "\n" in given else given
+    cells = (f"`{typed}`" + (f" ({shown})" if given else ""), said.removeprefix("localgd: "))
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def escaped(text: str) -> str:
+    """Return a text as Markdown takes it."""
+    return text.replace("<", "&lt;")

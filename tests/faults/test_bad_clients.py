@@ -35,10 +35,12 @@ HANGING = ALTERED.format("time.sleep(1e6)")
 TWICE = """
 import client.stream
 class Twice(client.stream.SimpleQueue):
-    def put(self, frame):
-        super().put(frame)
-        if frame is not None:
-            super().put(frame)
+    def put(self, frames):
+        if frames is None:
+            return super().put(None)
+        frames = list(frames)  # which pass once
+        super().put(frames)
+        super().put(frames)
 client.stream.SimpleQueue = Twice
 """
 

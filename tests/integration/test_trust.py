@@ -138,7 +138,7 @@ def test_a_server_lets_in_its_own_and_tells_the_others_why_not(
             f"{expired}/b.crt expired on {YESTERDAY:%Y-%m-%d %H:%M} UTC: renew it with localgd pki"
         ),
         join(address, bare := shelf("b", None)): (
-            f"--tls {bare} has no client certificate; say which client this is with --name"
+            f"--tls {bare} has no client certificate: localgd pki --client NAME makes one"
         ),
     }
     for process, text in attempts.items():
