@@ -375,6 +375,8 @@ class StreamGrid(StandaloneGrid):
         for way in done:
             if isinstance(error := way.exception(), Refusal):
                 await context.abort(error.code, error.reason)
+        if client.offences >= MAX_OFFENCES:  # the outbox may have ended before the next frame was read
+            await context.abort(_left_out(client).code, _left_out(client).reason)
         if self._closed and self._reason is not None:
             await context.abort(grpc.StatusCode.ABORTED, self._reason)
         if not self._closed:
