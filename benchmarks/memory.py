@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from benchmarks.stream import process
 from benchmarks.table import Row
 from client.stream import join
-from common.messages import Description, pack_answer, pack_description, pack_prepared, unpack_question
+from common.handshake import Description, pack_description, pack_prepared
+from common.messages import pack_answer, unpack_question
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from server.grids.in_process import InProcessGrid
 from server.grids.stream import StreamGrid

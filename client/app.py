@@ -14,19 +14,16 @@ from client.problem import Problem
 from client.solvers import solve
 from common.datafiles import Dataset
 from common.errors import UserError
-from common.labels import encoded, signed, targets
-from common.losses import LOSSES
-from common.messages import (
-    UNPREPARED,
-    USER_ERROR,
+from common.handshake import (
     Preparation,
-    pack_answer,
     pack_description,
     pack_prepared,
     unpack_describe,
     unpack_preparation,
-    unpack_question,
 )
+from common.labels import encoded, signed, targets
+from common.losses import LOSSES
+from common.messages import UNPREPARED, USER_ERROR, pack_answer, unpack_question
 from common.scaling import Scaling
 from common.solution import Answer, SolverSettings
 

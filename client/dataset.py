@@ -12,9 +12,9 @@ from common import datafiles, virtual
 from common.config import Config, Value
 from common.datafiles import Dataset
 from common.errors import UserError
+from common.handshake import Description
 from common.labels import targets
 from common.losses import LOSSES
-from common.messages import Description
 from common.scaling import ColumnStatistics
 from common.sparse import data_bytes, is_sparse
 

@@ -1,12 +1,16 @@
 """Vectors in Flower's records without its copies: what `np.save` writes, joined and read in place."""
 
+import contextlib
 import math
+from collections.abc import Iterator
 from functools import lru_cache
 from io import BytesIO
 
 import numpy as np
 from flwr.app import Array
 from numpy.typing import NDArray
+
+from common.errors import UserError
 
 Vector = NDArray[np.float64]
 
@@ -38,6 +42,37 @@ def unpack_array(array: Array) -> Vector:
         return array.numpy()
     except EOFError as error:
         raise ValueError(f"its bytes are no array: {error}") from None
+
+
+def finite(array: Array, shape: tuple[int, ...], what: str) -> Vector:
+    """Read float64 numbers of this shape; what they say of it is looked at before their bytes are.
+
+    Raises
+    ------
+    ValueError
+        When they are of another shape or type, or not all finite; says which, of ``what``.
+    """
+    if tuple(array.shape) != shape:
+        raise ValueError(f"{what} has shape {tuple(array.shape)}, not {shape}")
+    vector = unpack_array(array)
+    if vector.shape != shape or vector.dtype != np.float64:
+        raise ValueError(f"{what} is {vector.dtype} of shape {vector.shape}, not float64 of shape {shape}")
+    if not np.isfinite(vector).all():
+        raise ValueError(f"{what} is not finite")
+    return vector
+
+
+@contextlib.contextmanager
+def unpacking(what: str) -> Iterator[None]:
+    """Turn whatever a stranger's records and bytes can raise into a `ValueError`, except a `UserError`."""
+    try:
+        yield
+    except (ValueError, UserError):
+        raise
+    except KeyError as error:
+        raise ValueError(f"it lacks {error}") from None
+    except Exception as error:
+        raise ValueError(f"it is no {what}: {error}") from None
 
 
 @lru_cache(maxsize=32)

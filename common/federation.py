@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from common.handshake import Preparation
 from common.losses import LOSSES, Loss
-from common.messages import Preparation
 from common.scaling import Scaling
 from common.solution import SolverSettings
 

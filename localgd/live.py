@@ -18,7 +18,7 @@ from rich.text import Text
 
 from common.errors import UserError
 from server.events import Began, Ended, Measured, event_of
-from server.monitor import line
+from server.lines import line
 
 REFRESHES = 4
 """A second.  Between them a round costs the display nothing but a look at its event."""

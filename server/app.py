@@ -23,7 +23,7 @@ from common.model import Model
 from common.reference import Reference
 from common.solution import SolverSettings
 from server import checkpoint, tensorboard
-from server.checkpoint import Checkpoints
+from server.checkpoint import Checkpoint, Checkpoints, Origin
 from server.events import Began, Ended, Measured, tell
 from server.grids import StandaloneGrid
 from server.grids.in_process import InProcessGrid
@@ -36,15 +36,8 @@ from server.inputs import (
     simulated_nodes,
     wait_for_nodes,
 )
-from server.monitor import (
-    HEADER,
-    Monitor,
-    Row,
-    StopAtCertifiedAngle,
-    StopIfNotSeparable,
-    conclusion,
-    line,
-)
+from server.lines import HEADER, Row, conclusion, line
+from server.monitor import Monitor, StopAtCertifiedAngle, StopIfNotSeparable
 from server.report import PAGE, leave_report
 from server.results import RunDirectory, check_out
 from server.tensorboard import EventFile
@@ -72,25 +65,12 @@ def main(grid: Grid, context: Context) -> None:
     earlier = checkpoint.earlier(config)
     check_out(config)
     tensorboard.check(config.tensorboard)
-    in_process = isinstance(grid, InProcessGrid)
-    if simulated := isinstance(grid, PollingGrid) and grid.simulated:
-        nodes = simulated_nodes(grid, config)
-    else:
-        wanted = len(earlier.origin.clients) if earlier else config.clients
-        nodes = wait_for_nodes(grid, virtual.count(config) if in_process else wanted, config)
-    # A simulation's clients may run on other machines: only a named data set is sure to be here too.
-    all_here = in_process or (simulated and config.dataset != "file")
-    settings = solver_settings(config)
-    salt = earlier.origin.salt if earlier else secrets.token_hex(8)
-    federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout, salt)
-    origin = checkpoint.Origin.of(config, salt, federation)
-    if earlier:
-        checkpoint.check_clients(earlier, origin)
-    strategy = build_strategy(config, settings, federation)
+    federation, origin = meet(grid, config, earlier)
+    strategy = build_strategy(config, federation)
     rates = strategy.settings.rates(strategy.settings.beta)
     score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
-    reference = find_reference(config, federation, all_here)
+    reference = find_reference(config, federation, all_data_here(grid, config))
 
     directory = RunDirectory(config, rows=max(earlier.number - 1, 0) if earlier else 0)
     if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in
@@ -175,6 +155,32 @@ def main(grid: Grid, context: Context) -> None:
     tell(f"{said}, shown by {PAGE}", Ended(directory.path))
 
 
+def meet(grid: Grid, config: Config, earlier: Checkpoint | None) -> tuple[Federation, Origin]:
+    """Wait for the clients and agree with them; those of a run that goes on have to be the same."""
+    if isinstance(grid, PollingGrid) and grid.simulated:
+        nodes = simulated_nodes(grid, config)
+    elif isinstance(grid, InProcessGrid):
+        nodes = wait_for_nodes(grid, virtual.count(config), config)
+    else:
+        nodes = wait_for_nodes(grid, len(earlier.origin.clients) if earlier else config.clients, config)
+    salt = earlier.origin.salt if earlier else secrets.token_hex(8)
+    settings = solver_settings(config)
+    federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout, salt)
+    origin = Origin.of(config, salt, federation)
+    if earlier:
+        checkpoint.check_clients(earlier, origin)
+    return federation, origin
+
+
+def all_data_here(grid: Grid, config: Config) -> bool:
+    """Tell whether this process can read all clients' data.
+
+    A simulation's clients may run on other machines: only a named data set is sure to be here too.
+    """
+    simulated = isinstance(grid, PollingGrid) and grid.simulated
+    return isinstance(grid, InProcessGrid) or (simulated and config.dataset != "file")
+
+
 def log_user_errors_as_lines() -> None:
     """Let Flower log an error that a person can mend as one line, without the traceback.
 
@@ -213,10 +219,9 @@ def solver_settings(config: Config) -> SolverSettings:
     )
 
 
-def build_strategy(
-    config: Config, settings: SolverSettings, federation: Federation
-) -> LocalSolveStrategy[Any]:
+def build_strategy(config: Config, federation: Federation) -> LocalSolveStrategy[Any]:
     """Return the strategy of the configuration: one of this project's, or one of Flower's own."""
+    settings = solver_settings(config)
     if config.built_in:
         options = parse_options(config.built_in, config.strategy_options)
         return by_name(config.built_in, options, settings, federation)

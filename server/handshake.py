@@ -11,12 +11,7 @@ from flwr.serverapp import Grid
 
 from common.errors import RunError, UserError, last_line
 from common.federation import Client, Federation
-from common.labels import ordered
-from common.losses import LOSSES
-from common.messages import (
-    DESCRIBE,
-    PREPARE,
-    USER_ERROR,
+from common.handshake import (
     Description,
     Preparation,
     pack_describe,
@@ -24,6 +19,9 @@ from common.messages import (
     unpack_description,
     unpack_prepared,
 )
+from common.labels import ordered
+from common.losses import LOSSES
+from common.messages import DESCRIBE, PREPARE, USER_ERROR
 from common.scaling import ColumnStatistics, Scaling
 from common.solution import DEFAULTS, SolverSettings
 

@@ -57,6 +57,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         self._asked: list[Asked] = []  # what the clients were last asked
         self._as_asked = self.settings
         self._roster: Roster | None = None
+        self._callbacks: Sequence[Callback] = ()
+        self._timeout = 3600.0
 
     @abstractmethod
     def init(self, weights: Vector) -> State:
@@ -135,14 +137,15 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         train_config, evaluate_config = train_config or ConfigRecord(), evaluate_config or ConfigRecord()
         arrays, self._state, self.stopped_by = initial_arrays, None, "rounds"
         self._roster, self._last = Roster(grid, self.federation, policy), dict(last or {})
+        self._callbacks, self._timeout = callbacks, timeout
         done = 0
         if since is not None:
             done, self._state = since
             result.arrays = arrays = self._packed()
         self._evaluate_here(done, result, evaluate_fn)
         for number in range(done + 1, num_rounds + 1):
-            train = partial(self._round, number, arrays, train_config, callbacks, timeout)
-            turnout, stop = self._until_all_is_as_known(train, callbacks, timeout)
+            train = partial(self._round, number, arrays, train_config)
+            turnout, stop = self._until_all_is_as_known(train)
             result.train_metrics_clientapp[number] = summarise(turnout)
             if stop:
                 self.stopped_by = stop
@@ -150,8 +153,8 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             result.arrays = arrays = self._packed()
             self._evaluate_here(number, result, evaluate_fn)
         end = max(done, num_rounds)
-        evaluate = partial(self._evaluation, end, arrays, evaluate_config, callbacks, timeout)
-        turnout, _ = self._until_all_is_as_known(evaluate, callbacks, timeout)
+        evaluate = partial(self._evaluation, end, arrays, evaluate_config)
+        turnout, _ = self._until_all_is_as_known(evaluate)
         result.evaluate_metrics_clientapp[end] = summarise(turnout)
         return result
 
@@ -217,20 +220,13 @@ class LocalSolveStrategy(Strategy, Generic[State]):
     def _packed(self) -> ArrayRecord:
         return ArrayRecord({"weights": pack_array(self.weights(self._now))})
 
-    def _round(
-        self,
-        number: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        callbacks: Sequence[Callback],
-        timeout: float,
-    ) -> tuple[Turnout, str | None]:
+    def _round(self, number: int, arrays: ArrayRecord, config: ConfigRecord) -> tuple[Turnout, str | None]:
         """Train: ask, combine as the answers come, and take the new model unless a callback says stop."""
         began = time.perf_counter()
         self.configure_train(number, arrays, config, self._known.grid)
         sent = time.perf_counter()
-        gathering = self._gathering(number, timeout)
-        answers = self._passing(gathering, number - 1, callbacks)
+        gathering = self._gathering(number)
+        answers = self._passing(gathering, number - 1)
         try:
             state = self.combine(self._now, Once(answers))
             consume(answers)  # a strategy may not have wanted all
@@ -238,15 +234,15 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             if not gathering.complete:
                 raise
             if disproved := isinstance(error, NotSeparable):
-                for callback in callbacks:
+                for callback in self._callbacks:
                     callback.disproved()
             # What the clients have measured counts, whatever came of their solutions.
-            stop = self._measured(callbacks, number - 1, gathering.turnout)
+            stop = self._measured(number - 1, gathering.turnout)
             if disproved or not stop:
                 raise
             return gathering.turnout, stop
         combined = time.perf_counter()
-        if stop := self._measured(callbacks, number - 1, gathering.turnout):
+        if stop := self._measured(number - 1, gathering.turnout):
             return gathering.turnout, stop
         self._state = state
         costs = Costs(
@@ -257,30 +253,23 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             received=gathering.received,
         )
         weights, mass = self.weights(state), self.dual_mass(state)
-        for callback in callbacks:
+        for callback in self._callbacks:
             callback.combined(number, weights, mass, gathering.turnout, costs)
         return gathering.turnout, None
 
     def _evaluation(
-        self,
-        number: int,
-        arrays: ArrayRecord,
-        config: ConfigRecord,
-        callbacks: Sequence[Callback],
-        timeout: float,
+        self, number: int, arrays: ArrayRecord, config: ConfigRecord
     ) -> tuple[Turnout, str | None]:
         """Have the last model measured."""
         self.configure_evaluate(number, arrays, config, self._known.grid)
-        gathering = self._gathering(number, timeout)
-        consume(self._passing(gathering, number, callbacks))
-        return gathering.turnout, self._measured(callbacks, number, gathering.turnout)
+        gathering = self._gathering(number)
+        consume(self._passing(gathering, number))
+        return gathering.turnout, self._measured(number, gathering.turnout)
 
-    def _until_all_is_as_known(
-        self, work: Callable[[], Outcome], callbacks: Sequence[Callback], timeout: float
-    ) -> Outcome:
+    def _until_all_is_as_known(self, work: Callable[[], Outcome]) -> Outcome:
         """Do a round's work, after having looked who is back, and anew if a client's data have changed."""
         while True:
-            self._known.look(timeout)
+            self._known.look(self._timeout)
             for client in self._known.changes():
                 self.federation = self._known.federation
                 assert self.federation is not None
@@ -288,27 +277,27 @@ class LocalSolveStrategy(Strategy, Generic[State]):
                 self._last.pop(client, None)
                 if self._state is not None:
                     self._state = self.forget(self._state, client)
-                for callback in callbacks:
+                for callback in self._callbacks:
                     callback.changed(client, self.federation)
             try:
                 return work()
             except DataChanged:
                 continue
 
-    def _passing(self, gathering: Gathering, number: int, callbacks: Sequence[Callback]) -> Iterator[Answer]:
+    def _passing(self, gathering: Gathering, number: int) -> Iterator[Answer]:
         """Yield the answers as they come, having shown them to the callbacks."""
         weights = self.weights(self._now)
         for answer in gathering.answers(exchange(self._known.grid, self._messages, gathering.timeout)):
             if not answer.stale:
-                for callback in callbacks:
+                for callback in self._callbacks:
                     callback.answered(number, weights, answer)
                 if answer.solutions and self._known.policy.on_missing == "reuse":
                     self._last[answer.client] = answer
             yield answer
             del answer  # before the next one is here
 
-    def _measured(self, callbacks: Sequence[Callback], number: int, turnout: Turnout) -> str | None:
-        stops = [callback.measured(number, self.weights(self._now), turnout) for callback in callbacks]
+    def _measured(self, number: int, turnout: Turnout) -> str | None:
+        stops = [callback.measured(number, self.weights(self._now), turnout) for callback in self._callbacks]
         return next((stop for stop in stops if stop), None)
 
     @property
@@ -340,9 +329,11 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             self._asked.append(Asked(name, message, starts))
         return self._messages
 
-    def _gathering(self, number: int, timeout: float = 3600) -> Gathering:
+    def _gathering(self, number: int) -> Gathering:
         weights, mass = self.weights(self._now), self.dual_mass(self._now)
-        return Gathering(self._known, number, self._asked, weights, mass, self._as_asked, self._last, timeout)
+        return Gathering(
+            self._known, number, self._asked, weights, mass, self._as_asked, self._last, self._timeout
+        )
 
     @staticmethod
     def _evaluate_here(number: int, result: Result, evaluate: Callable[..., Any] | None) -> None:

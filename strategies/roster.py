@@ -12,15 +12,14 @@ from flwr.serverapp import Grid
 
 from common.errors import RunError, UserError
 from common.federation import Federation
-from common.messages import (
-    DESCRIBE,
-    PREPARE,
+from common.handshake import (
     Description,
     pack_describe,
     pack_preparation,
     unpack_description,
     unpack_prepared,
 )
+from common.messages import DESCRIBE, PREPARE
 from strategies.replies import Hopeless, Refused, content_of, exchange
 
 PAUSE = 0.2

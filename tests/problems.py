@@ -1,5 +1,6 @@
 """What the tests share: random separable federations, in-process grids, and what a run went through."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -220,3 +221,21 @@ def answer(client: str, displacement: Sequence[float], mass: float = 1.0, margin
 def turnout(answers: Sequence[Answer], *missing: str) -> Turnout:
     """Who answered, and who is missing."""
     return Turnout({answer.client: answer.measures for answer in answers}, missing)
+
+
+def same(found: object, expected: object) -> None:
+    """Compare frozen dataclasses that hold arrays."""
+    assert type(found) is type(expected)
+    assert dataclasses.is_dataclass(found)
+    for field in dataclasses.fields(found):
+        a, b = getattr(found, field.name), getattr(expected, field.name)
+        if dataclasses.is_dataclass(b):
+            same(a, b)
+        elif field.name == "parts":
+            for one, other in zip(a, b, strict=True):
+                same(one, other)
+        elif isinstance(b, np.ndarray):
+            assert a.dtype == np.float64
+            np.testing.assert_array_equal(a, b)
+        else:
+            assert a == b, field.name

@@ -19,7 +19,7 @@ from rich.text import Text
 
 from localgd.live import Display, handled_by
 from server.events import Began, Measured, tell
-from server.monitor import HEADER, line
+from server.lines import HEADER, line
 
 FOLDER = Path(__file__).parent
 RUN = ["run", "examples/tissue.toml"]

@@ -518,7 +518,7 @@ def test_a_second_client_of_the_same_name(processes: Processes, folder: Path) ->
     assert [client["name"] for client in told] == ["client-1", "north"]
 
 
-OTHER_MESSAGES = "import common.messages; common.messages.PROTOCOL += 1"
+OTHER_MESSAGES = "import common.handshake; common.handshake.PROTOCOL += 1"
 
 
 @pytest.mark.parametrize(

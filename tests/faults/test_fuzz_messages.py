@@ -16,18 +16,14 @@ from client.app import app as client_app
 from client.stream import _Desk
 from common.errors import UserError
 from common.frames import Incoming, Outgoing
-from common.messages import (
-    DESCRIBE,
-    TRAIN,
+from common.handshake import (
     Description,
-    pack_answer,
     pack_description,
     pack_prepared,
-    pack_question,
-    unpack_answer,
     unpack_description,
     unpack_prepared,
 )
+from common.messages import DESCRIBE, TRAIN, pack_answer, pack_question, unpack_answer
 from common.scaling import ColumnStatistics
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from tests.faults.mutation import NUMBERS, TEXTS, arrays, fuzz_share, mutated

@@ -6,6 +6,13 @@ from flwr.app import Array, ArrayRecord, Error, Message, RecordDict
 
 from client import app as module
 from client.memory import Kept, problem_bytes
+from common.handshake import (
+    Preparation,
+    pack_describe,
+    pack_preparation,
+    unpack_description,
+    unpack_prepared,
+)
 from common.messages import (
     DESCRIBE,
     EVALUATE,
@@ -13,13 +20,8 @@ from common.messages import (
     TRAIN,
     UNPREPARED,
     USER_ERROR,
-    Preparation,
-    pack_describe,
-    pack_preparation,
     pack_question,
     unpack_answer,
-    unpack_description,
-    unpack_prepared,
 )
 from common.scaling import Scaling
 from common.solution import Answer, SolverSettings

@@ -13,8 +13,8 @@ from client.problem import Problem
 from client.solvers import descend, solve
 from common.datafiles import Dataset
 from common.errors import UserError
+from common.handshake import pack_description
 from common.losses import Squared
-from common.messages import pack_description
 from common.solution import SolverSettings
 from tests.problems import repeatable
 

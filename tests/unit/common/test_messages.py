@@ -6,31 +6,16 @@ import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from common.errors import UserError
 from common.messages import (
-    Description,
-    Preparation,
     count_bytes,
     pack_answer,
-    pack_describe,
-    pack_description,
-    pack_preparation,
-    pack_prepared,
     pack_question,
     unpack_answer,
-    unpack_describe,
-    unpack_description,
-    unpack_preparation,
-    unpack_prepared,
     unpack_question,
 )
-from common.scaling import ColumnStatistics, Scaling
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
+from tests.problems import same
 
-STATISTICS = ColumnStatistics(3, np.array([1.0, 2.0]), np.array([0.5, 0.25]))
-DESCRIPTION = Description("lab", 3, 2, ("a", "b"), "f00d", "cafe", STATISTICS)
-SCALING = Scaling(np.array([1.0, 2.0]), np.array([3.0, 4.0]), intercept=True)
-PREPARATION = Preparation(SCALING, ("a", "b"))
 SOLUTIONS = (
     LocalSolution((Part(np.array([0.5, -1.0]), 1.5),), active=2, steps=7),
     LocalSolution(
@@ -41,77 +26,6 @@ SOLUTIONS = (
     ),
 )
 ANSWER = Answer("lab", SOLUTIONS, Measures(loss=0.25, margin=-0.5, errors=1, count=3))
-
-
-def same(found: object, expected: object) -> None:
-    """Compare frozen dataclasses that hold arrays."""
-    assert type(found) is type(expected)
-    assert dataclasses.is_dataclass(found)
-    for field in dataclasses.fields(found):
-        a, b = getattr(found, field.name), getattr(expected, field.name)
-        if dataclasses.is_dataclass(b):
-            same(a, b)
-        elif field.name == "parts":
-            for one, other in zip(a, b, strict=True):
-                same(one, other)
-        elif isinstance(b, np.ndarray):
-            assert a.dtype == np.float64
-            np.testing.assert_array_equal(a, b)
-        else:
-            assert a == b, field.name
-
-
-# the handshake
-
-
-@pytest.mark.parametrize("statistics", [True, False])
-def test_describe(statistics: bool) -> None:
-    assert unpack_describe(pack_describe("salt", statistics, "softmax")) == ("salt", statistics, "softmax")
-
-
-@pytest.mark.parametrize("statistics", [STATISTICS, None])
-def test_description(statistics: ColumnStatistics | None) -> None:
-    description = dataclasses.replace(DESCRIPTION, statistics=statistics)
-    same(unpack_description(pack_description(description)), description)
-
-
-def test_another_protocol_is_refused_on_both_sides() -> None:
-    content = pack_describe("salt", True, "logistic")
-    content.config_records["config"]["protocol"] = 7
-    with pytest.raises(UserError, match="the server speaks protocol 7, this client 3"):
-        unpack_describe(content)
-    content = pack_description(DESCRIPTION)
-    content.config_records["config"]["protocol"] = 7
-    with pytest.raises(UserError, match="client lab speaks protocol 7, this server 3"):
-        unpack_description(content)
-
-
-def test_preparation() -> None:
-    same(unpack_preparation(pack_preparation(PREPARATION)), PREPARATION)
-    assert unpack_preparation(pack_preparation(PREPARATION)).fingerprint == PREPARATION.fingerprint
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"classes": ("b", "a")},
-        {"loss": "other"},
-        {"engine": "torch"},
-        {"device": "cuda"},
-        {"scaling": dataclasses.replace(SCALING, intercept=False)},
-        {"scaling": dataclasses.replace(SCALING, mean=np.array([1.0, np.nextafter(2, 3)]))},
-        {"scaling": dataclasses.replace(SCALING, scale=np.array([3.0, 5.0]))},
-    ],
-)
-def test_the_fingerprint_tells_preparations_apart(change: dict) -> None:
-    assert dataclasses.replace(PREPARATION, **change).fingerprint != PREPARATION.fingerprint
-
-
-def test_prepared() -> None:
-    assert unpack_prepared(pack_prepared("lab", 3.5, 0.25)) == ("lab", 3.5, 0.25)
-
-
-# a round
 
 
 def test_work_at_the_weights_sends_them_once() -> None:
@@ -168,7 +82,7 @@ def spoil(record: str, key: str, value: Any) -> Callable[[RecordDict], None]:
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        (spoil("arrays", "displacement-0", Array(np.zeros(3))), r"shape \(3,\), the model \(2,\)"),
+        (spoil("arrays", "displacement-0", Array(np.zeros(3))), r"shape \(3,\), not \(2,\)"),
         (spoil("arrays", "displacement-1", Array(np.zeros((1, 2)))), "shape"),
         (spoil("arrays", "displacement-0", Array(np.array([np.nan, 0.0]))), "displacement is not finite"),
         (spoil("arrays", "displacement-1", Array(np.array([0.0, np.inf]))), "displacement is not finite"),

@@ -15,7 +15,7 @@ from rich.console import Console
 from common.errors import UserError
 from localgd.live import Display, handled_by, shown
 from server.events import Began, Ended, Measured, tell
-from server.monitor import HEADER, line
+from server.lines import HEADER, line
 
 
 def row(number: int, **other: Any) -> dict[str, Any]:

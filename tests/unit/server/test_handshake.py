@@ -11,9 +11,8 @@ from flwr.app import Error, Message
 
 from client.app import app as client_app
 from client.dataset import node_config
-from common import messages
 from common.errors import RunError, UserError
-from common.messages import Description
+from common.handshake import Description, Preparation, pack_describe
 from common.solution import SolverSettings
 from server.grids.in_process import InProcessGrid
 from server.handshake import common_classes, handshake
@@ -64,7 +63,7 @@ def pooled(grid: Grid) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     return {name: X for name, (X, _) in data.items()}, {name: s for name, (_, s) in data.items()}
 
 
-def agree(grid: Grid, **arguments: object) -> messages.Preparation:
+def agree(grid: Grid, **arguments: object) -> Preparation:
     return handshake(grid, grid.get_node_ids(), **arguments).preparation  # type: ignore[arg-type]
 
 
@@ -246,7 +245,7 @@ def test_a_client_of_another_version(grid: Grid) -> None:
 def test_a_server_of_another_version(grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "server.handshake.pack_describe",
-        lambda *arguments: _with_protocol(messages.pack_describe(*arguments), 99),
+        lambda *arguments: _with_protocol(pack_describe(*arguments), 99),
     )
     with pytest.raises(UserError, match=r"the server speaks protocol 99, this client 3.*same version"):
         agree(grid)

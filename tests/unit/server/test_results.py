@@ -11,7 +11,7 @@ import pytest
 from common.config import Config
 from common.errors import UserError
 from common.federation import Client, Federation
-from common.messages import Preparation
+from common.handshake import Preparation
 from common.model import Model
 from common.scaling import Scaling
 from server.results import RunDirectory, versions

@@ -16,7 +16,8 @@ from common.flower_options import BUILT_IN, PREFIX, parse_options
 from common.reference import max_margin
 from common.solution import Answer, LocalSolution, Measures, Part, SolverSettings
 from server.handshake import handshake
-from server.monitor import Monitor, Row
+from server.lines import Row
+from server.monitor import Monitor
 from strategies import BuiltIn, LocalGD, ModifiedLocalGD
 from strategies.flower_by_name import by_name
 from tests.problems import Shard, deal, grid_of, record, rows_of, run, signed_rows
