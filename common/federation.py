@@ -9,12 +9,16 @@ from common.losses import LOSSES, Loss
 from common.scaling import Scaling
 from common.solution import SolverSettings
 
+NOWHERE = 0
+"""The node id of no node."""
+
 
 @dataclass(frozen=True)
 class Client:
     """One client as the handshake found it.
 
-    ``max_norm`` and ``beta`` are those of its final rows, after the division by the largest norm.
+    ``max_norm`` and ``beta`` are those of its final rows, after the division by the largest norm;
+    ``node_id`` is `NOWHERE` while nobody knows how it is reached, as when a run goes on without it.
     """
 
     node_id: int
@@ -40,9 +44,14 @@ class Federation:
     salt: str = ""
 
     @cached_property
-    def names(self) -> dict[int, str]:
-        """The clients' names by node id, in the order of the names."""
-        return {client.node_id: client.name for client in self.clients}
+    def names(self) -> tuple[str, ...]:
+        """The clients' names, in order."""
+        return tuple(client.name for client in self.clients)
+
+    @property
+    def absent(self) -> tuple[str, ...]:
+        """The names of the clients that nobody knows how to reach."""
+        return tuple(client.name for client in self.clients if client.node_id == NOWHERE)
 
     @property
     def scaling(self) -> Scaling:

@@ -1,7 +1,6 @@
 """The ServerApp: configuration, handshake, rounds, results."""
 
 import logging
-import secrets
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -28,7 +27,7 @@ from server.events import Began, Ended, Measured, tell
 from server.grids import StandaloneGrid
 from server.grids.in_process import InProcessGrid
 from server.grids.polling import PollingGrid
-from server.handshake import handshake
+from server.handshake import handshake, rejoin
 from server.inputs import (
     find_reference,
     held_out_score,
@@ -65,12 +64,12 @@ def main(grid: Grid, context: Context) -> None:
     earlier = checkpoint.earlier(config)
     check_out(config)
     tensorboard.check(config.tensorboard)
-    federation, origin = meet(grid, config, earlier)
+    federation = meet(grid, config, earlier)
     strategy = build_strategy(config, federation)
     rates = strategy.settings.rates(strategy.settings.beta)
     score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
-    reference = find_reference(config, federation, all_data_here(grid, config))
+    reference = find_reference(config, federation, all_data_here(grid, config) and not federation.absent)
 
     directory = RunDirectory(config, rows=max(earlier.number - 1, 0) if earlier else 0)
     if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in
@@ -84,6 +83,9 @@ def main(grid: Grid, context: Context) -> None:
     )
     if earlier:
         log(INFO, "going on from the checkpoint of round %d", earlier.number)
+    if federation.absent:
+        names = ", ".join(federation.absent)
+        log(WARNING, "not here: %s; on-missing = %s: it begins without", names, config.on_missing)
     log(INFO, HEADER)
 
     event_file = EventFile(directory.path, max(done - 1, 0), config.tensorboard)
@@ -104,7 +106,7 @@ def main(grid: Grid, context: Context) -> None:
         config.checkpoint_every,
         strategy,
         monitor,
-        origin,
+        Origin(config.values(), federation),
         began,
         directory.sync,
     )
@@ -155,21 +157,19 @@ def main(grid: Grid, context: Context) -> None:
     tell(f"{said}, shown by {PAGE}", Ended(directory.path))
 
 
-def meet(grid: Grid, config: Config, earlier: Checkpoint | None) -> tuple[Federation, Origin]:
-    """Wait for the clients and agree with them; those of a run that goes on have to be the same."""
+def meet(grid: Grid, config: Config, earlier: Checkpoint | None) -> Federation:
+    """Wait for the clients and agree with them; a run that goes on finds those that it had."""
+    before = earlier.origin.federation if earlier else None
     if isinstance(grid, PollingGrid) and grid.simulated:
         nodes = simulated_nodes(grid, config)
     elif isinstance(grid, InProcessGrid):
         nodes = wait_for_nodes(grid, virtual.count(config), config)
     else:
-        nodes = wait_for_nodes(grid, len(earlier.origin.clients) if earlier else config.clients, config)
-    salt = earlier.origin.salt if earlier else secrets.token_hex(8)
+        nodes = wait_for_nodes(grid, len(before.clients) if before else config.clients, config)
+    if before:
+        return rejoin(grid, nodes, before, config.on_missing, config.round_timeout)
     settings = solver_settings(config)
-    federation = handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout, salt)
-    origin = Origin.of(config, salt, federation)
-    if earlier:
-        checkpoint.check_clients(earlier, origin)
-    return federation, origin
+    return handshake(grid, nodes, settings, config.intercept, config.scale, config.round_timeout)
 
 
 def all_data_here(grid: Grid, config: Config) -> bool:

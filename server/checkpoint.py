@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 
 from common.config import Config, Value, defaults
 from common.errors import UserError
-from common.federation import Federation
+from common.federation import Client, Federation
 from common.files import remove_leftovers, sync_names, whole
 from common.geometry import Certificate
+from common.handshake import Preparation
+from common.scaling import Scaling
 from common.solution import Answer, LocalSolution, Measures, Part
 from server import encoding
 from server.monitor import Monitor, MonitorState
@@ -41,23 +43,13 @@ FREE = (
 
 @dataclass(frozen=True)
 class Origin:
-    """What a checkpoint builds on, and what must still be so for a run to go on from it.
+    """What a checkpoint builds on: with the same a run goes on from it.
 
-    ``clients`` are their names and fingerprints, which ``salt`` makes comparable; ``preparation`` is the
-    fingerprint of how all prepare their rows, ``norm`` the largest row norm.
+    ``federation`` is who takes part with which data, and how all prepare their rows.
     """
 
     config: Mapping[str, Value]
-    salt: str
-    clients: Mapping[str, str]
-    preparation: str
-    norm: float
-
-    @classmethod
-    def of(cls, config: Config, salt: str, federation: Federation) -> "Origin":
-        """Describe a run that begins."""
-        clients = {client.name: client.fingerprint for client in federation.clients}
-        return cls(config.values(), salt, clients, federation.preparation.fingerprint, federation.norm)
+    federation: Federation
 
 
 @dataclass(frozen=True)
@@ -77,7 +69,7 @@ class Checkpoint:
 
 
 CLASSES = (
-    Checkpoint, Origin, MonitorState, Certificate,
+    Checkpoint, Origin, Federation, Client, Preparation, Scaling, MonitorState, Certificate,
     AverageState, AnchoredState, CutState, Cut, ConsensusState,
     Answer, LocalSolution, Measures, Part,
 )  # fmt: skip
@@ -142,8 +134,7 @@ class Checkpoints(Callback):
 
     def changed(self, client: str, federation: Federation) -> None:
         """Have runs that go on from here expect the clients' data of today."""
-        clients = {client.name: client.fingerprint for client in federation.clients}
-        self.origin = replace(self.origin, clients=clients)
+        self.origin = replace(self.origin, federation=federation)
 
     def write(self) -> None:
         """Put the newest complete round on disk; a disk that is full does not end the run."""
@@ -247,32 +238,5 @@ def check_config(checkpoint: Checkpoint, config: Config) -> None:
         if name not in FREE and then[name] != value:
             raise UserError(
                 f"resume = '{config.resume}': {name} is {value!r} now and was {then[name]!r} then; a run "
-                f"goes on only as it began, but for {', '.join(FREE[:-2])}"
+                f"goes on only as it began, but for {', '.join(FREE)}"
             )
-
-
-def check_clients(checkpoint: Checkpoint, now: Origin) -> None:
-    """Refuse clients with which a run cannot go on.
-
-    Raises
-    ------
-    UserError
-        Names the ones that are missing, new, or have other data.
-    """
-    then, here = checkpoint.origin.clients, now.clients
-    changed = [name for name in then.keys() & here.keys() if then[name] != here[name]]
-    for names, what in (
-        (then.keys() - here.keys(), "not here"),
-        (here.keys() - then.keys(), "new"),
-        (changed, "here with other data than then"),
-    ):
-        if names:
-            raise UserError(
-                f"the run cannot go on from round {checkpoint.number}: {', '.join(sorted(names))} "
-                f"{'is' if len(names) == 1 else 'are'} {what}"
-            )
-    if (now.preparation, now.norm) != (checkpoint.origin.preparation, checkpoint.origin.norm):
-        raise UserError(
-            f"the run cannot go on from round {checkpoint.number}: the clients' data are the same, but their "
-            "statistics come out differently, as with another version of numpy or another machine"
-        )

@@ -1,16 +1,20 @@
-"""The handshake: two messages that fix scaling and step size, and refuse what does not fit together."""
+"""The handshake: two messages that fix scaling and step size, and refuse what does not fit together.
+
+A run that goes on keeps what its own handshake fixed: it only finds its clients again.
+"""
 
 import itertools
 import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from flwr.app import Message, RecordDict
 from flwr.serverapp import Grid
 
 from common.errors import RunError, UserError, last_line
-from common.federation import Client, Federation
+from common.federation import NOWHERE, Client, Federation
 from common.handshake import (
     Description,
     Preparation,
@@ -24,6 +28,7 @@ from common.losses import LOSSES
 from common.messages import DESCRIBE, PREPARE, USER_ERROR
 from common.scaling import ColumnStatistics, Scaling
 from common.solution import DEFAULTS, SolverSettings
+from strategies.roster import misfit
 
 Found = TypeVar("Found")
 
@@ -60,22 +65,9 @@ def handshake(
         When a client does not answer or fails.
     """
     salt = salt or secrets.token_hex(8)
-    known = _known(grid)
-    names = {node: known.get(node, f"node {node}") for node in nodes}
-    described = _ask(
-        grid,
-        names,
-        DESCRIBE,
-        pack_describe(salt, scale == "standard", settings.loss),
-        timeout,
-    )
-    descriptions = _unpacked(unpack_description, described, names)
-    for node, description in descriptions.items():
-        if known.get(node, description.name) != description.name:
-            raise UserError(f"the client that joined as '{known[node]}' calls itself '{description.name}'")
-    order = sorted(descriptions, key=lambda node: descriptions[node].name)
-    ordered = [descriptions[node] for node in order]
-    _check_names(ordered)
+    question = pack_describe(salt, scale == "standard", settings.loss)
+    descriptions = _descriptions(grid, nodes, question, timeout)
+    ordered = list(descriptions.values())
     columns = _check_columns(ordered)
     preparation = Preparation(
         _scaling(ordered, intercept, scale),
@@ -84,14 +76,7 @@ def handshake(
         settings.engine,
         settings.device,
     )
-    prepared = _ask(
-        grid,
-        {node: descriptions[node].name for node in order},
-        PREPARE,
-        pack_preparation(preparation),
-        timeout,
-    )
-    measured = {node: found[1:] for node, found in _unpacked(unpack_prepared, prepared, names).items()}
+    measured = _measured(grid, descriptions, preparation, timeout)
     largest = max(norm for norm, _ in measured.values())
     if not largest > 0:
         raise UserError("every row of every client is zero after scaling; there is nothing to learn from")
@@ -99,15 +84,63 @@ def handshake(
     clients = tuple(
         Client(
             node_id=node,
-            name=descriptions[node].name,
-            count=descriptions[node].count,
-            fingerprint=descriptions[node].fingerprint,
+            name=description.name,
+            count=description.count,
+            fingerprint=description.fingerprint,
             max_norm=measured[node][0] / norm,
             beta=measured[node][1] / norm**2,
         )
-        for node in order
+        for node, description in descriptions.items()
     )
     return Federation(clients, preparation, norm, columns, salt)
+
+
+def rejoin(
+    grid: Grid, nodes: Iterable[int], federation: Federation, on_missing: str, timeout: float = 600.0
+) -> Federation:
+    """Find the clients of a run that goes on, and have them prepare their rows as they did in it.
+
+    Parameters
+    ----------
+    nodes
+        The node ids of the clients that are here.
+    federation
+        What the run's handshake agreed on, with the data that the clients had last.
+    on_missing
+        As in the configuration: unless it is ``"wait"``, the run goes on without those who are not here.
+    timeout
+        Seconds for each of the two messages.
+
+    Raises
+    ------
+    UserError
+        When a client is new, or has other data than it had, or is not here and has to be; names it.
+    RunError
+        When a client does not answer or fails.
+    """
+    question = pack_describe(federation.salt, statistics=False, loss=federation.preparation.loss)
+    descriptions = _descriptions(grid, nodes, question, timeout)
+    then = {client.name: client.fingerprint for client in federation.clients}
+    here = {description.name: node for node, description in descriptions.items()}
+    missing = [name for name in then if name not in here]
+    changed = [
+        d.name
+        for d in descriptions.values()
+        if d.name in then and (d.fingerprint != then[d.name] or misfit(d, federation))
+    ]
+    goes_on = "; with on-missing = 'skip' or 'reuse' it goes on without"
+    for names, what in (
+        (missing if on_missing == "wait" else [], f"not here{goes_on}"),
+        ([name for name in here if name not in then], "new: only those take part who did from the start"),
+        (changed, "here with other data than then"),
+    ):
+        if names:
+            raise UserError(
+                f"the run cannot go on: {_some(names)} {'is' if len(names) == 1 else 'are'} {what}"
+            )
+    _measured(grid, descriptions, federation.preparation, timeout)
+    clients = [replace(c, node_id=here.get(c.name, NOWHERE)) for c in federation.clients]
+    return replace(federation, clients=tuple(clients))
 
 
 def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str, ...]:
@@ -144,6 +177,30 @@ def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str,
             f"the clients' labels disagree, {len(classes)} in all where loss = '{loss}' takes two: {told}"
         )
     return ordered(classes)
+
+
+def _descriptions(
+    grid: Grid, nodes: Iterable[int], question: RecordDict, timeout: float
+) -> dict[int, Description]:
+    """Have the clients describe their data; return by node what they say, in the order of their names."""
+    known = _known(grid)
+    names = {node: known.get(node, f"node {node}") for node in nodes}
+    told = _unpacked(unpack_description, _ask(grid, names, DESCRIBE, question, timeout), names)
+    for node, description in told.items():
+        if known.get(node, description.name) != description.name:
+            raise UserError(f"the client that joined as '{known[node]}' calls itself '{description.name}'")
+    in_order = dict(sorted(told.items(), key=lambda one: one[1].name))
+    _check_names(list(in_order.values()))
+    return in_order
+
+
+def _measured(
+    grid: Grid, descriptions: Mapping[int, Description], preparation: Preparation, timeout: float
+) -> dict[int, tuple[float, float]]:
+    """Have the clients prepare their rows; return by node the largest row norm and the smoothness."""
+    names = {node: description.name for node, description in descriptions.items()}
+    prepared = _ask(grid, names, PREPARE, pack_preparation(preparation), timeout)
+    return {node: found[1:] for node, found in _unpacked(unpack_prepared, prepared, names).items()}
 
 
 def _ask(

@@ -81,7 +81,7 @@ class Consensus(LocalSolveStrategy[ConsensusState]):
     @property
     def names(self) -> Collection[str]:
         """The federation's clients, as far as they are known."""
-        return self.federation.names.values() if self.federation else ()
+        return self.federation.names if self.federation else ()
 
     def weights(self, state: ConsensusState) -> Vector:
         """Return the consensus."""

@@ -119,7 +119,7 @@ class CuttingPlane(LocalSolveStrategy[CutState]):
 
     def everybody(self, state: CutState) -> Set[str]:
         """Return who has to answer before a model may count as feasible: all that are known of."""
-        return set(self.federation.names.values()) if self.federation else state.places.keys()
+        return set(self.federation.names) if self.federation else state.places.keys()
 
     def forget(self, state: CutState, client: str) -> CutState:
         """Drop the cuts that a client, whose data have changed, had a part in."""

@@ -79,7 +79,7 @@ class Roster:
         self.clients = {client.name: client for client in federation.clients} if federation else {}
         self.refused: Counter[str] = Counter()
         self.left_out: set[str] = set()
-        self._away: set[str] = set()
+        self._away = set(federation.absent) if federation else set()
         self._changed: list[str] = []
         self._changes: Counter[str] = Counter()
         self._nodes = {name: client.node_id for name, client in self.clients.items()}

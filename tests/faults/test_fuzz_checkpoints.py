@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 
+from common.federation import Client, Federation
 from common.geometry import Certificate
+from common.handshake import Preparation
+from common.scaling import Scaling
 from common.solution import Answer, LocalSolution, Measures, Part
 from server import encoding
 from server.checkpoint import CLASSES, Checkpoint, Origin
@@ -26,12 +29,18 @@ MONITOR = MonitorState(
     {},
     None,
 )
+FEDERATION = Federation(
+    (Client(1, "a", 3, "f", 1.0, 0.25), Client(2, "b", 2, "f", 0.5, 0.2)),
+    Preparation(Scaling(VECTOR, VECTOR**2, intercept=False), ("0", "1")),
+    norm=2.0,
+    salt="s",
+)
 WHOLE = Checkpoint(
     4,
     (STATE, Answer("a", (SOLUTION,), Measures(0.5, -0.1, 1, 3))),
     MONITOR,
     1.5,
-    Origin({"a": 1}, "s", {}, "p", 1.0),
+    Origin({"a": 1}, FEDERATION),
 )
 CONTENT = encoding.dump(WHOLE, CLASSES)
 START = len(encoding.MAGIC) + encoding.DIGEST

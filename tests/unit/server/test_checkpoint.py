@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +11,7 @@ import pytest
 from flwr.app import Context, Message, RecordDict
 
 from client import app as client_module
+from client import dataset
 from client.app import app as client_app
 from client.dataset import node_config
 from client.memory import Kept, problem_bytes
@@ -36,18 +37,43 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 class Grid(InProcessGrid):
-    """Raises an error in place of an exchange: 1 and 2 are the handshake's."""
+    """Raises an error in place of an exchange: 1 and 2 are the handshake's.
 
-    def __init__(self, folder: Path, fails_at: int = 0, error: BaseException | None = None) -> None:
+    The last client is not here before exchange ``late``; before exchange ``restarts`` it forgets all it knew.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        fails_at: int = 0,
+        error: BaseException | None = None,
+        late: int = 0,
+        restarts: Mapping[int, Callable[[], None]] | None = None,
+    ) -> None:
         files = sorted(folder.glob("*.npz"))
         super().__init__(client_app, [node_config(file, "label", None) for file in files], {})
         self.fails_at, self.error, self.exchanges = fails_at, error or RunError("no power"), 0
+        self.late, self.restarts = late, restarts or {}
+
+    def get_node_ids(self) -> list[int]:
+        nodes = super().get_node_ids()
+        return nodes if self.exchanges >= self.late else nodes[:-1]
 
     def exchange(self, messages: Iterable[Message], timeout: float | None = None) -> Iterator[Message]:
         self.exchanges += 1
         if self.exchanges == self.fails_at:
             raise self.error
+        if self.exchanges in self.restarts:
+            self.restarts[self.exchanges]()
+            forget_all()
+            self._contexts[max(self._contexts)].state = RecordDict()
         return super().exchange(messages, timeout)
+
+
+def forget_all() -> None:
+    """Let no client remember its rows."""
+    client_module._problems = Kept(2**30, problem_bytes)
+    dataset._loaded = Kept(2**30, dataset._bytes)
 
 
 @pytest.fixture
@@ -62,14 +88,23 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., RunFiles]:
     """Run the ServerApp into a directory, with clients that remember nothing of an earlier run."""
+    monkeypatch.setattr(client_module, "_problems", client_module._problems)  # to be put back
+    monkeypatch.setattr(dataset, "_loaded", dataset._loaded)
 
-    def start(name: str, fails_at: int = 0, error: BaseException | None = None, **keys: Any) -> RunFiles:
-        monkeypatch.setattr(client_module, "_problems", Kept(2**30, problem_bytes))
+    def start(
+        name: str,
+        fails_at: int = 0,
+        error: BaseException | None = None,
+        late: int = 0,
+        restarts: Mapping[int, Callable[[], None]] | None = None,
+        **keys: Any,
+    ) -> RunFiles:
+        forget_all()
         values: dict[str, Any] = {"dataset": "file", "data-dir": str(data), "reference": "none"}
         place = "out" if not keys.pop("resume", False) else "resume"
         values |= {place: str(tmp_path / name), "num-server-rounds": ROUNDS}
         values |= {key.replace("_", "-"): value for key, value in keys.items()}
-        app(Grid(data, fails_at, error), Context(1, 0, {}, RecordDict(), values))
+        app(Grid(data, fails_at, error, late, restarts), Context(1, 0, {}, RecordDict(), values))
         return RunFiles(tmp_path / name)
 
     return start
@@ -185,21 +220,92 @@ def test_what_may_change_may_change(run: Callable[..., RunFiles]) -> None:
     assert len(done.rows) == ROUNDS
 
 
-def test_changed_data_are_refused_by_name(run: Callable[..., RunFiles], data: Path) -> None:
-    run("run", **KINDS["local-gd"])
-    with np.load(data / "client-1.npz") as file:
-        arrays = dict(file)
-    arrays["X"][0, 0] += 1e-9
-    np.savez(data / "client-1.npz", **arrays)
-    with pytest.raises(UserError, match="go on from round 12: client-1 is here with other data than then"):
-        run("run", resume=True, **KINDS["local-gd"])
+def changed(file: Path, by: float) -> None:
+    """Change a number of a data file."""
+    with np.load(file) as whole:
+        arrays = dict(whole)
+    arrays["X"][0, 0] += by
+    np.savez(file, **arrays)
+
+
+@pytest.mark.parametrize("policy", ["wait", "skip"])
+def test_changed_data_are_refused_by_name(policy: str, run: Callable[..., RunFiles], data: Path) -> None:
+    keys = KINDS["local-gd"] | {"on-missing": policy}
+    run("run", **keys)
+    changed(data / "client-1.npz", by=1e-9)
+    with pytest.raises(UserError, match="cannot go on: client-1 is here with other data than then"):
+        run("run", resume=True, **keys)
+
+
+def test_data_that_changed_while_it_ran_are_those_it_goes_on_with(
+    run: Callable[..., RunFiles], data: Path
+) -> None:
+    """The scaling stays that of the handshake, which the new data alone would not give."""
+    file, keys = data / "client-2.npz", KINDS["cutting-plane"]
+    content = file.read_bytes()
+    restarts = {HANDSHAKE + 4: lambda: changed(file, by=0.5)}
+    whole = run("whole", **keys, restarts=restarts)
+    file.write_bytes(content)
+    with pytest.raises(RunError, match="no power"):
+        run("cut", HANDSHAKE + 12, **keys, restarts=restarts, checkpoint_every=2)
+    assert_identical(run("cut", resume=True, **keys), whole)
+    file.write_bytes(content)
+    with pytest.raises(UserError, match="client-2 is here with other data than then"):
+        run("cut", resume=True, **keys)
 
 
 def test_other_clients_are_refused_by_name(run: Callable[..., RunFiles], data: Path) -> None:
     run("run", **KINDS["local-gd"])
-    (data / "client-2.npz").rename(data / "clinic.npz")
-    with pytest.raises(UserError, match="go on from round 12: client-2 is not here"):
+    file = data / "client-2.npz"
+    file.rename(data / "clinic.npz")
+    with pytest.raises(
+        UserError, match="the run cannot go on: client-2 is not here; with on-missing = 'skip' or 'reuse' it"
+    ):
         run("run", resume=True, **KINDS["local-gd"])
+    with pytest.raises(UserError, match="the run cannot go on: clinic is new: only those take part"):
+        run("run", resume=True, **KINDS["local-gd"], on_missing="skip")
+
+
+@pytest.mark.parametrize("policy", ["skip", "reuse"])
+@pytest.mark.parametrize("kind", ["local-gd", "cutting-plane", "consensus"])
+def test_where_nobody_is_waited_for_it_goes_on_without_a_client(
+    kind: str, policy: str, run: Callable[..., RunFiles], data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As if the client had been lost in the round that the run goes on with."""
+    lines: list[str] = []
+    monkeypatch.setattr("server.app.log", lambda level, text, *rest: lines.append(text % rest))
+    keys = KINDS[kind] | {"on-missing": policy}
+    begun = run("run", **keys, num_server_rounds=4)
+    agreed = begun.json("handshake.json")
+    file = data / "client-2.npz"
+    file.rename(file.with_suffix(".away"))
+    done = run("run", resume=True, **keys)
+    assert f"not here: client-2; on-missing = {policy}: it begins without" in lines
+    assert done.json("handshake.json") == agreed
+    assert [row["missing"] for row in done.rows] == [[]] * 3 + [["client-2"]] * 9
+    assert [row["without"] for row in done.rows] == [[]] * 4 + [["client-2"]] * 8
+    assert {(row["margin"], row["certified_angle_deg"]) for row in done.rows[3:]} == {(None, 180.0)}
+    bounds = [row["margin_bound"] for row in done.rows]
+    assert bounds == sorted(bounds, reverse=True), "what the client has proved stays"
+    (file.with_suffix(".away")).rename(file)
+    again = run("run", resume=True, **keys, num_server_rounds=13)
+    assert (again.rows[-1]["missing"], again.rows[-1]["without"]) == ([], [])
+
+
+def test_a_client_that_comes_late_to_a_resumed_run_takes_part_again(run: Callable[..., RunFiles]) -> None:
+    keys = KINDS["cutting-plane"] | {"on-missing": "skip", "join-timeout": 0.1}
+    run("run", **keys, num_server_rounds=2)
+    done = run("run", resume=True, **keys, late=HANDSHAKE + 2, num_server_rounds=40)
+    gone = [row["round"] for row in done.rows if row["missing"]]
+    assert gone == [2, 3]
+    assert done.rows[-1]["certified_angle_deg"] < 0.01
+
+
+def test_a_resumed_run_wants_min_clients_too(run: Callable[..., RunFiles]) -> None:
+    keys = KINDS["local-gd"] | {"on-missing": "skip"}
+    run("run", **keys)
+    with pytest.raises(RunError, match="only 2 of 3 clients came within join-timeout"):
+        run("run", resume=True, **keys, late=HANDSHAKE, join_timeout=0.1, min_clients=3)
 
 
 def test_lost_rows_are_noticed(run: Callable[..., RunFiles]) -> None:
