@@ -132,7 +132,7 @@ class _Desk:
             self._context.node_id = message.metadata.dst_node_id
             answer = Outgoing.of(words.answer(self._client_app, message, self._context))
             if answer.size > max_bytes or len(answer.first) > LARGEST_FIRST:
-                reason = f"the reply has {answer.size} bytes, the server takes at most {max_bytes}"
+                reason = f"the reply has {answer.size} bytes, max-message-bytes = {max_bytes} of the server"
                 if answer.size <= max_bytes:
                     reason = f"the reply has {len(answer.first)} bytes beside arrays, at most {LARGEST_FIRST}"
                 error = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)

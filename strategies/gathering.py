@@ -197,7 +197,8 @@ class Gathering:
                 together.setdefault(self._why[name], []).append(name)
         told = "; ".join(f"{', '.join(names)} {why}" for why, names in together.items())
         if self.roster.waits:
-            raise RunError(f"round {self.number}: {told or ', '.join(missing)}")
+            who = told or ", ".join(missing)
+            raise RunError(f"round {self.number}: {who}; with on-missing = 'wait' that ends the run")
         if told:
             how = "their last answers count again" if policy.on_missing == "reuse" else "it goes on without"
             log(WARNING, "round %d: %s; on-missing = %s: %s", self.number, told, policy.on_missing, how)

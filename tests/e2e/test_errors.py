@@ -1,21 +1,33 @@
 """A person's mistakes: exit code 2, one line that says what and where, and nothing left behind."""
 
+import contextlib
+import datetime
 import os
 import re
 import shlex
 import socket
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
+from flwr.app import Context, Message
 
+from client import stream
+from client.app import app as client_app
+from client.dataset import node_config
 from common.datafiles import Dataset
+from common.errors import RunError
+from common.messages import TRAIN
 from localgd import pki
+from localgd.tls import why_revoked
 from server.grids.stream import StreamGrid
 from tests.e2e.data import RunFiles, blobs, write_csv, write_federation, write_npz
 from tests.processes import ROOT, Finished, Processes, free_port
@@ -44,8 +56,8 @@ def folder(tmp_path: Path) -> Path:
 PAGE = ROOT / "docs" / "reference" / "errors.md"
 RENEW = "LOCALGD_RENEW=1 .venv/bin/pytest -n 0 tests/e2e/test_errors.py"
 RENEWING = bool(os.environ.get("LOCALGD_RENEW"))
-TOLD: dict[tuple[str, str, str], None] = {}
-"""What was typed, what was given and what was said, in all cases so far: the documentation's table."""
+TOLD: dict[tuple[str, str, str, int], None] = {}
+"""What was typed, what was given, what was said and the exit code, in all cases so far: the table."""
 
 
 @pytest.fixture
@@ -65,10 +77,22 @@ def refused(localgd: Command, folder: Path) -> Callable[..., str]:
     return run
 
 
+@pytest.fixture
+def failed(localgd: Command, folder: Path) -> Callable[..., str]:
+    """Run a command that must end with code 1 and one line; return the line."""
+
+    def run(*arguments: object, given: str = "") -> str:
+        finished = localgd(*arguments)
+        assert finished.code == 1, finished
+        return remembered(folder, finished, *arguments, given=given)
+
+    return run
+
+
 def remembered(folder: Path, finished: Finished, *arguments: object, given: str) -> str:
-    """Remember for the table what was typed, what was given and what was said; return the last."""
+    """Remember for the table what was typed, what was given and how it ended; return what was said."""
     typed, line = shlex.join(["localgd", *map(str, arguments)]), one_line(finished)
-    case = plain(typed, folder), given, plain(line, folder)
+    case = plain(typed, folder), given, plain(line, folder), finished.code
     TOLD.setdefault(case)
     if not RENEWING:
         assert escaped(row(*case)) in PAGE.read_text(encoding="utf-8").splitlines(), f"renew it: {RENEW}"
@@ -78,6 +102,9 @@ def remembered(folder: Path, finished: Finished, *arguments: object, given: str)
 def plain(text: str, folder: Path) -> str:
     """Leave out what differs from one time to the next."""
     text = re.sub(r"127\.0\.0\.1:(?!70000)\d{4,5}(?!\d)", "127.0.0.1:8080", text.replace(f"{folder}/", ""))
+    text = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", "YYYY-MM-DD hh:mm UTC", text)
+    text = re.sub(r"localgd CA [0-9a-f]{8}", "localgd CA …", text)
+    text = re.sub(r"no margin above \S+\)", "no margin above 1e-17)", text)
     return re.sub(r"0{20,}", "0…", text)
 
 
@@ -468,13 +495,15 @@ def test_a_server_that_is_not_there(localgd: Command, folder: Path) -> None:
     address, began = f"127.0.0.1:{free_port()}", time.monotonic()
     finished = localgd("join", address, "--insecure", "--data", "data/client-0.npz", "--retry-for", 1)
     assert finished.code == 2
-    assert re.search(f"server {address} not reachable for 1 s: .*refused", one_line(finished))
+    line = remembered(folder, finished, *JOIN, "--retry-for", 1, given="nobody listens")
+    assert re.search(f"server {address} not reachable for 1 s: .*refused", line)
     assert len(re.findall(f"server {address} not reachable, trying again in", finished.stdout)) >= 2
     assert 1 <= time.monotonic() - began < 10
 
 
-def test_join_meets_something_else(localgd: Command, folder: Path) -> None:
+def test_join_meets_something_else(localgd: Command, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A listener that speaks no gRPC is as good as nobody, and ends in time."""
+    monkeypatch.setattr(stream, "CONNECT_SECONDS", 1)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
@@ -484,6 +513,195 @@ def test_join_meets_something_else(localgd: Command, folder: Path) -> None:
     assert finished.code == 2
     assert f"server {address} not reachable" in one_line(finished)
     assert time.monotonic() - began < 20
+
+
+# ── Certificates ─────────────────────────────────────────────────────────────────────────────────
+
+
+def write_pair(folder: Path, stem: str, issued: tuple[Any, Any]) -> None:
+    """Write a certificate and its key."""
+    for name, content in pki.pair(stem, *issued).items():
+        (folder / name).write_bytes(content)
+
+
+def test_who_is_not_let_in_or_does_not_want_to(refused: Callable[..., str], folder: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    week, day = datetime.timedelta(days=7), datetime.timedelta(days=1)
+    for name in ("pki", "other"):
+        pki.write(folder / name, ["127.0.0.1"], ["west", "east"])
+    pki.revoke(folder / "pki", "east")
+    authority = pki.Authority.read(folder / "pki")
+    write_pair(folder / "pki", "north", authority.client("north", now - week, now - day))
+    write_pair(
+        folder / "pki", "south", pki.Authority.read(folder / "other").client("south", now - day, now + day)
+    )
+    for name, issued in (
+        ("expired", authority.server(["127.0.0.1"], now - week, now - day)),
+        ("elsewhere", authority.server(["fl.example.org"], now - day, now + day)),
+    ):
+        (folder / name).mkdir()
+        write_pair(folder / name, "server", issued)
+
+    def credentials(server: str, clients: str = "pki") -> grpc.ServerCredentials:
+        own = [(folder / server / f"server.{kind}").read_bytes() for kind in ("key", "crt")]
+        return grpc.ssl_server_credentials(
+            [(own[0], own[1])], (folder / clients / "ca.crt").read_bytes(), True
+        )
+
+    def join(server: StreamGrid, *more: object, given: str) -> str:
+        return refused("join", server.address, "--data", "data/client-0.npz", *more, given=given)
+
+    west = ("--tls", "pki", "--name", "west")
+    revoked = partial(why_revoked, folder / "pki")
+    with (
+        StreamGrid("127.0.0.1:0", credentials=credentials("pki"), why_refused=revoked) as server,
+        StreamGrid("127.0.0.1:0", credentials=credentials("pki", clients="other")) as strange,
+        StreamGrid("127.0.0.1:0", credentials=credentials("expired")) as expired,
+        StreamGrid("127.0.0.1:0", credentials=credentials("elsewhere")) as elsewhere,
+        StreamGrid("127.0.0.1:0", credentials=None, max_clients=0) as plain_text,
+    ):
+        for line, said in {
+            join(server, "--insecure", given="the server has --tls"): "it speaks TLS: join with --tls DIR",
+            join(server, "--tls", "pki", "--name", "east", given="east is revoked"): "certificate is revoked",
+            join(
+                server, "--tls", "pki", "--name", "north", given="north has expired"
+            ): "north.crt expired on",
+            join(
+                server, "--tls", "pki", "--name", "south", given="of another CA"
+            ): "was not issued by the CA",
+            join(
+                server, "--tls", "other", "--name", "west", given="a CA that is not the server's"
+            ): "not one of the CA",
+            join(strange, *west, given="the server has another CA"): "it refuses this client's certificate",
+            join(expired, *west, given="the server's has expired"): "its certificate expired on",
+            join(elsewhere, *west, given="the server's is for another host"): "is for fl.example.org",
+            join(plain_text, *west, given="the server has --insecure"): "it speaks no TLS",
+            join(plain_text, "--insecure", given="the server is full"): "places of the server are taken",
+        }.items():
+            assert said in line
+
+
+def test_a_server_looks_at_its_own_certificates_first(refused: Callable[..., str], folder: Path) -> None:
+    now = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
+    day = datetime.timedelta(days=1)
+    serve = ("serve", "config.toml", "--address", "127.0.0.1:0", "--tls", "pki")
+    pki.write(folder / "pki", ["localhost"], ["west"])
+    pki.write(folder / "other", ["localhost"])
+    (folder / "pki" / "revoked.txt").write_text("west\n")
+    assert "revoked.txt, line 1: expected the SHA-256" in refused(*serve, given="west in revoked.txt")
+    own = (folder / "pki" / "server.key").read_bytes()
+    (folder / "pki" / "server.key").write_bytes((folder / "other" / "server.key").read_bytes())
+    assert "does not belong to server.crt" in refused(*serve, given="another server's key")
+    (folder / "pki" / "server.key").write_bytes(own)
+    expired = pki.Authority.read(folder / "pki").server(["localhost"], now - 2 * day, now - day)
+    write_pair(folder / "pki", "server", expired)
+    assert "server.crt expired on" in refused(*serve, given="an old certificate")
+
+
+# ── Runs that fail ───────────────────────────────────────────────────────────────────────────────
+
+
+@contextlib.contextmanager
+def joined(folder: Path, address: str, *apps: Callable[[Message, Context], Message]) -> Iterator[None]:
+    """Let a client of this process join for each app; all have left at the end."""
+
+    def attend(k: int, app: Any) -> None:
+        node = node_config(folder / "data" / f"client-{k}.npz", "label", None)
+        with contextlib.suppress(RunError):
+            stream.join(
+                address, app, node, f"client-{k}", credentials=None, retry_for=20, report=lambda line: None
+            )
+
+    threads = [threading.Thread(target=attend, args=(k, app)) for k, app in enumerate(apps)]
+    for thread in threads:
+        thread.start()
+    yield
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_runs_that_fail(failed: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server says."""
+    address = f"127.0.0.1:{free_port()}"
+    serve = ("serve", "config.toml", "--insecure", "--address", address, "-c", "clients=2")
+    assert "only 0 of 2 clients came" in failed(*serve, "-c", "join-timeout=0.2", given="nobody joins")
+    with joined(folder, address, client_app, client_app):
+        line = failed(*serve, "-c", "max-message-bytes=500", "--out", "small")
+    assert "bytes, max-message-bytes = 500 of the server" in line
+    over = threading.Event()
+
+    def hangs(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == TRAIN:
+            over.wait(30)
+        return client_app(message, context)
+
+    with joined(folder, address, client_app, hangs):
+        line = failed(*serve, "-c", "round-timeout=2", "--out", "hung", given="client-1 hangs")
+        over.set()
+    assert "round 1: client-1 did not answer within 2 s" in line
+
+    def fails(message: Message, context: Context) -> Message:
+        if message.metadata.message_type == TRAIN:
+            raise ValueError("no luck")
+        return client_app(message, context)
+
+    monkeypatch.setattr("common.stream.log", lambda *args, **more: None)  # the client's, with a traceback
+    with joined(folder, address, client_app, fails):
+        line = failed(*serve, "--out", "bug", given="a bug in client-1")
+    assert re.search("client-1 failed: .*no luck.*max-bad-replies", line)
+
+
+def test_data_that_no_model_separates(failed: Callable[..., str], folder: Path) -> None:
+    mixed = blobs(0)
+    twice = Dataset(np.vstack([mixed.X, mixed.X]), np.concatenate([mixed.y, mixed.y[::-1]]))
+    write_npz(folder / "data" / "client-0.npz", twice)
+    line = failed(*RUN, "-c", "strategy=cutting-plane", given="rows of client-0 with both labels")
+    assert "the data of client-0 alone are not linearly separable" in line
+
+
+def test_a_run_whose_server_ends(localgd: Command, folder: Path) -> None:
+    """What a client says."""
+    for why, given in (
+        ("the server was interrupted", "Ctrl-C at the server"),
+        ("round 1: client-1 did not answer within 600 s (see run)", "a run that fails"),
+    ):
+        with StreamGrid("127.0.0.1:0", credentials=None) as grid:
+
+            def end(grid: StreamGrid = grid, why: str = why) -> None:
+                grid.wait_for_clients(1, 1, 30)
+                grid.close(why)
+
+            ending = threading.Thread(target=end)
+            ending.start()
+            finished = localgd("join", grid.address, "--insecure", "--data", "data/client-0.npz")
+            ending.join(30)
+        assert finished.code == 1
+        assert remembered(folder, finished, *JOIN, given=given) == f"localgd: {why}"
+
+
+def test_a_run_that_cannot_go_on(localgd: Command, refused: Callable[..., str], folder: Path) -> None:
+    again = ("run", "config.toml", "--resume", "run")
+    config = folder / "config.toml"
+    assert "no such directory" in refused(*again)
+    assert localgd(*RUN).code == 0
+    config.write_text(config.read_text().replace('out = "run"\n', ""))
+    assert "local-steps is 4 now and was 100 then" in refused(*again, "-c", "local-steps=4")
+    one, other = (folder / "data" / f"{name}.npz" for name in ("client-1", "clinic"))
+    one.rename(other)
+    assert "client-1 is not here; with on-missing" in refused(*again, given="without client-1")
+    skip = ("-c", "on-missing=skip")
+    assert "clinic is new" in refused(*again, *skip, given="clinic for client-1")
+    other.unlink()
+    write_npz(one, blobs(7))
+    assert "client-1 is here with other data" in refused(*again, given="other rows in client-1.npz")
+    for checkpoint in (folder / "run" / "checkpoint").iterdir():
+        checkpoint.write_bytes(checkpoint.read_bytes()[:-1])
+    line = refused(*again, given="checkpoints cut short")
+    assert re.search("holds no checkpoint to go on from: .*damaged", line)
+
+
+# ── Server and clients, as processes ─────────────────────────────────────────────────────────────
 
 
 def test_a_client_with_another_stream_protocol(processes: Processes, folder: Path) -> None:
@@ -502,7 +720,9 @@ def test_a_second_client_of_the_same_name(processes: Processes, folder: Path) ->
     """The second is refused and the run goes on without it."""
     address = f"127.0.0.1:{free_port()}"
     server = processes.localgd(
-        "serve", "config.toml", "--insecure", "--address", address, "-c", "clients=2", cwd=folder
+        *("serve", "config.toml", "--insecure", "--address", address, "-c", "clients=2"),
+        before="import server.grids.stream as s; s.KEEPALIVE = 1.0, 1.0",  # looks sooner who is lost
+        cwd=folder,
     )
     join = ("join", address, "--insecure", "--data")
     first = processes.localgd(*join, "data/client-0.npz", "--name", "north", cwd=folder)
@@ -514,6 +734,7 @@ def test_a_second_client_of_the_same_name(processes: Processes, folder: Path) ->
     third = processes.localgd(*join, "data/client-1.npz", cwd=folder)
     assert server.wait().code == 0
     assert (first.wait(20).code, third.wait(20).code) == (0, 0)
+    assert ": a client named 'north' is already connected" in server.stdout()
     told = RunFiles(folder / "run").json("handshake.json")["clients"]
     assert [client["name"] for client in told] == ["client-1", "north"]
 
@@ -588,20 +809,20 @@ def test_the_documentation_has_all_of_them(request: pytest.FixtureRequest) -> No
     commands = {typed.split()[1]: None for typed, *_ in TOLD}
     lines = [PAGE.read_text(encoding="utf-8").partition("\n## ")[0].rstrip()]
     for command in commands:
-        lines += ["", f"## {command}", "", "| typed | said, after `localgd:` |", "|---|---|"]
-        for typed, given, said in TOLD:
+        lines += ["", f"## {command}", "", "| typed | said, after `localgd:` | exit code |", "|---|---|---|"]
+        for typed, given, said, code in TOLD:
             if typed.split()[1] == command:
-                lines.append(row(typed, given, said))
+                lines.append(row(typed, given, said, code))
     table = escaped("\n".join(lines)) + "\n"
     if RENEWING:
         PAGE.write_text(table, encoding="utf-8")
     assert PAGE.read_text(encoding="utf-8") == table, f"renew it: {RENEW}"
 
 
-def row(typed: str, given: str, said: str) -> str:
+def row(typed: str, given: str, said: str, code: int) -> str:
     """Return a case as a row of the table."""
     shown = repr(given)[1:-1] if "\n" in given else given
-    cells = (f"`{typed}`" + (f" ({shown})" if given else ""), said.removeprefix("localgd: "))
+    cells = (f"`{typed}`" + (f" ({shown})" if given else ""), said.removeprefix("localgd: "), str(code))
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 

@@ -310,7 +310,12 @@ def test_a_missing_answer_in_flowers_own_loop_is_noticed_too(grid: InProcessGrid
     ("code", "kind", "text"),
     [
         (1000, UserError, "the disk is on fire"),  # the ClientApp puts its name before it
-        (3, RunError, "round 1: client-1 failed: the disk is on fire; its own log says more"),
+        (
+            3,
+            RunError,
+            "round 1: client-1 failed: the disk is on fire; its own log says more; with on-missing = 'wait' "
+            "that ends the run",
+        ),
     ],
 )
 def test_a_failed_client_is_named(code: int, kind: type[Exception], text: str, grid: InProcessGrid) -> None:
