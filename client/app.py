@@ -42,6 +42,7 @@ def replying(handler: Callable[[Message, Context], RecordDict]) -> Callable[[Mes
 
     @functools.wraps(handler)
     def reply(message: Message, context: Context) -> Message:
+        """Answer a message as Flower's ClientApp is to: with a message."""
         try:
             return Message(handler(message, context), reply_to=message)
         except UserError as error:

@@ -126,6 +126,7 @@ class _Desk:
         self._last: tuple[str | None, Outgoing] = None, Outgoing(b"")
 
     def reply(self, incoming: Incoming, max_bytes: int) -> Outgoing:
+        """The client app's reply to a message; an error reply if it has more bytes than the server takes."""
         if self._last[0] != incoming.message_id:
             message = incoming.message()
             self._context.run_id = message.metadata.run_id

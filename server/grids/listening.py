@@ -30,33 +30,29 @@ class Listener:
 
     Parameters
     ----------
-    address
-        HOST:PORT to listen on; port 0 takes a free one, see `port`.
-    credentials
-        From `grpc.ssl_server_credentials`, or None for no encryption.
     handler
         Given the frames and the context of each stream; runs in the loop and must not block.
+    address, credentials, keepalive
+        As `StreamGrid` has them.
     max_frame_bytes
         Largest frame that is received.
     max_connections
         How many there may be, streams or none.
-    keepalive
-        Seconds between two questions whether a client is there, and how long it has to answer.
 
     Raises
     ------
     UserError
-        If the address cannot be listened on.
+        If the address is none, or cannot be listened on; says what the operating system has against it.
     """
 
     def __init__(
         self,
+        handler: Handler,
         address: str,
         credentials: grpc.ServerCredentials | None,
-        handler: Handler,
+        keepalive: tuple[float, float],
         max_frame_bytes: int,
         max_connections: int,
-        keepalive: tuple[float, float],
     ) -> None:
         words.split_address(address)
         self._loop = _loop()
@@ -89,10 +85,6 @@ class Listener:
         self._server, self.port = self._wait(start())
         if not self.port:
             raise UserError(f"cannot listen on {address}: {_why_not(address)}")
-
-    def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Have a function called in the loop, soon; from any thread."""
-        self._loop.call_soon_threadsafe(function, *arguments)
 
     def stop(self, grace: float) -> None:
         """Take no more streams in, and give those that are there `grace` seconds to end."""

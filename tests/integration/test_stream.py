@@ -264,7 +264,7 @@ def test_a_failed_run_tells_the_clients_why_even_one_that_is_busy(
 
 
 def test_refusals_end_a_client_at_once_with_the_servers_text(grid: StreamGrid, launch: Launcher) -> None:
-    grid._until_noticed = 0.2  # that the first is lost, which it is not
+    grid._places._until_noticed = 0.2  # that the first is lost, which it is not
     first = launch(grid.address, "a")
     grid.wait_for_clients(1, 1, WAIT)
     (launch.folder / "second").mkdir()
@@ -310,7 +310,7 @@ def test_a_stream_of_the_same_session_replaces_the_one_it_lost() -> None:
         StreamGrid("127.0.0.1:0", credentials=None) as grid,
         grpc.insecure_channel(grid.address) as channel,
     ):
-        grid._until_noticed = 0.2
+        grid._places._until_noticed = 0.2
         old = dial(channel, "a", "mine")
         grid.wait_for_clients(1, 1, WAIT)
         [message_id] = grid.push_messages([Message(RecordDict(), 1, "train")])

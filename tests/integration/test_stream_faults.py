@@ -13,12 +13,14 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+import server.grids.connection
 import server.grids.listening
-import server.grids.stream
+import server.grids.replies
 from client.stream import join
 from common import stream as words
 from common.frames import Incoming, Outgoing
-from server.grids.stream import MAX_OFFENCES, StreamGrid
+from server.grids.places import MAX_OFFENCES
+from server.grids.stream import StreamGrid
 from tests.proxy import Proxy
 
 WAIT = 20.0  # seconds that anything here may take; what is expected takes far less
@@ -165,8 +167,8 @@ def test_garbage_is_named_and_disturbs_nobody_else(
 def test_a_client_that_hangs_in_the_middle_of_its_reply_is_given_up_by_name(
     grid: StreamGrid, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.grids.stream, "PATIENCE", 1.0)
-    monkeypatch.setattr(server.grids.stream, "SLOWEST", 10**9)
+    monkeypatch.setattr(server.grids.connection, "PATIENCE", 1.0)
+    monkeypatch.setattr(server.grids.connection, "SLOWEST", 10**9)
     with Fake(grid.address, "hanging") as hanging, Fake(grid.address, "good") as good:
         grid.wait_for_clients(2, 2, WAIT)
         thread, replies = exchanged(grid, ask(grid), 0.5)
@@ -200,7 +202,7 @@ def test_large_replies_stay_with_their_senders_until_it_is_almost_their_turn(
     grid: StreamGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     size = 2**20  # numbers: 8 MiB, so that with this budget only the next reply is received early
-    monkeypatch.setattr(server.grids.stream, "READ_AHEAD", 2**23)
+    monkeypatch.setattr(server.grids.replies, "READ_AHEAD", 2**23)
     fakes = [Fake(grid.address, f"client-{k}") for k in range(5)]
     try:
         for k in range(5):
@@ -237,7 +239,7 @@ def test_large_replies_stay_with_their_senders_until_it_is_almost_their_turn(
 def test_replies_that_had_begun_to_come_in_time_are_all_read_after_the_timeout(
     grid: StreamGrid, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server.grids.stream, "READ_AHEAD", 1)
+    monkeypatch.setattr(server.grids.replies, "READ_AHEAD", 1)
     fakes = [Fake(grid.address, name) for name in ("a", "silent", "c", "d")]
     try:
         grid.wait_for_clients(4, 4, WAIT)
