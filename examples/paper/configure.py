@@ -15,7 +15,7 @@ OWN = ("data", "procedure")
 """Keys that are the studies', not the configuration's."""
 
 OF_DATA = (
-    "dataset", "data", "clients", "partition", "alpha", "seed", "min-shard", "test-fraction", "loss",
+    "dataset", "data", "clients", "partition", "alpha", "seed", "min-shard", "test-fraction", "loss", "scale",
 )  # fmt: skip
 """Keys that the smoothness depends on."""
 

