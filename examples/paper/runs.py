@@ -40,6 +40,11 @@ class Run:
         return self.keys[key]
 
     @property
+    def recorded(self) -> list[int]:
+        """The rounds of the curve; [0] where there are none to speak of."""
+        return self.curve["round"] or [0]
+
+    @property
     def last(self) -> dict[str, Any]:
         """The last row of the curve."""
         return {name: values[-1] for name, values in self.curve.items()}
@@ -108,11 +113,15 @@ def name_of(keys: Keys) -> str:
 
 
 def read(path: Path) -> dict[str, Run]:
-    """Read a results file: the runs by the hashes of their keys."""
+    """Read a results file: the runs by the hashes of their keys.
+
+    Those that were recorded at other rounds than one would be now are left out, to be made again: what a
+    study shows must not depend on when it was run.
+    """
     if not path.exists():
         return {}
     runs = [Run(**json.loads(line)) for line in path.read_text("utf-8").splitlines()]
-    return {name_of(run.keys): run for run in runs}
+    return {name_of(run.keys): run for run in runs if run.recorded == sampled(max(run.recorded, default=0))}
 
 
 def write(path: Path, runs: Iterable[Run]) -> None:

@@ -56,6 +56,10 @@ def test_a_run_is_made_once_and_taken_up_again(tmp_path: Path, monkeypatch: pyte
     assert [run["local-steps"] for run in read(file).values()] == [2, 5]
     assert first.splitlines()[1] in file.read_text("utf-8")
 
+    # one that was recorded at other rounds is made again
+    file.write_text(file.read_text("utf-8").replace("[1,2,3,5,7,10,12]", "[1,2,3,5,7,11,12]", 1), "utf-8")
+    assert conduct.conduct("tiny", workers=1, results=tmp_path) == 1
+
     for run in read(file).values():
         assert run.facts["failure"] == ""
         assert run.curve["round"] == [1, 2, 3, 5, 7, 10, 12]
