@@ -9,9 +9,8 @@ from numpy.typing import NDArray
 from benchmarks.table import Row
 from benchmarks.timing import in_turns, text
 from client.problem import Problem
-from client.solvers.likely_active import likely_active
+from client.solvers.exchange import by_exchange
 from client.solvers.projection import project
-from common.active_set import least_distance
 from common.losses import LOSSES
 
 Matrix = NDArray[np.float64]
@@ -31,7 +30,7 @@ def rows(quick: bool) -> Iterator[Row]:
     short = 1.0 - problem.forward(centre)
 
     def dual() -> Vector:  # what `project` solves for, and all that the others do
-        found: Vector = least_distance(gram, short, likely_active(gram, short)).values
+        found: Vector = by_exchange(gram, short).values
         return found
 
     weights = project(problem, centre).displacement

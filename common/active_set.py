@@ -81,6 +81,12 @@ def least_distance_of_rows(
     return _solved(OfRows(rows), short, active, tolerance)
 
 
+def rounding(largest: float, values: Array) -> float:
+    """Return the error that margins may have: sums of multiples of multipliers, up to the largest square."""
+    xp = array_namespace(values)
+    return ROUNDING * largest * float(xp.sum(xp.abs(values)))
+
+
 def _solved(constraints: Constraints, short: Array, active: list[int], tolerance: float) -> Multipliers:
     dual = _Dual(constraints, short, tolerance)
     result = dual.run(active)
@@ -133,8 +139,8 @@ class _Dual:
         return self.xp.where(full > 0, full, self.xp.zeros_like(full))
 
     def rounding(self) -> float:
-        """Return the error that `excess` may have; margins are sums of multiples of the multipliers."""
-        return ROUNDING * self.largest * float(self.xp.sum(self.xp.abs(self.values)))
+        """Return the error that `excess` may have."""
+        return rounding(self.largest, self.values)
 
     def excess(self) -> Array:
         """Return how much more than it may each row lacks at the current point; never an active one."""

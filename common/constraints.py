@@ -27,7 +27,7 @@ class OfGram:
         self.diagonal = array_namespace(gram).linalg.diagonal(gram)
 
     def products(self, index: Array, values: Array) -> Array:
-        return self.gram[:, index] @ values
+        return values @ self.gram[index, :]  # rows are read in one piece, and columns are the same
 
     def block(self, which: Array, index: Array) -> Array:
         return self.gram[which, :][:, index]

@@ -6,9 +6,8 @@ from array_api_compat import array_namespace
 
 from client.problem import Problem
 from client.solvers.descent import descent_dual
-from client.solvers.likely_active import likely_active
+from client.solvers.exchange import by_exchange
 from client.solvers.reply import groups_of, solution
-from common.active_set import least_distance
 from common.solution import LocalSolution
 
 Array = Any
@@ -33,11 +32,10 @@ def project(problem: Problem, centre: Array, cuts: int = 1, min_active: int = 1)
     """
     margins = problem.forward(centre)
     short = 1.0 - margins.reshape(-1)
-    # The guess is made of the question alone. One from the round before would be as good, but the last bits
-    # depend on it where a multiplier is but rounding; so a run that goes on from a checkpoint, with clients
-    # that have forgotten all, is the same to the bit.
-    gram = problem.constraint_gram
-    found = least_distance(gram, short, likely_active(gram, short))
+    # It starts from the question alone. The active set of the round before would do as well, but the last
+    # bits depend on it where a multiplier is but rounding; so a run that goes on from a checkpoint, with
+    # clients that have forgotten all, is the same to the bit.
+    found = by_exchange(problem.constraint_gram, short)
     dual = found.values.reshape(margins.shape)
     if found.result == "infeasible":
         return solution(problem, dual, found.changes, found.result)
