@@ -13,6 +13,10 @@ class UserError(LocalGDError):
     exit_code = 2
 
 
+class NotInstalled(UserError):
+    """A package that is not installed is needed for what was asked: says how it is had."""
+
+
 class RunError(LocalGDError):
     """The run itself failed; the run directory says the rest."""
 

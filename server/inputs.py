@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from common import reference as references
 from common import virtual
 from common.config import Config
-from common.errors import RunError, UserError
+from common.errors import NotInstalled, RunError, UserError
 from common.federation import Federation
 from common.labels import encoded, r_squared, targets
 from common.model import read_weights
@@ -122,13 +122,20 @@ def initial_weights(config: Config, federation: Federation) -> Vector:
 
 
 def find_reference(config: Config, federation: Federation, all_here: bool) -> Reference | None:
-    """Return the centralized model: computed where all data are in this process, or read from a file."""
+    """Return the centralized model: computed where all data are in this process, or read from a file.
+
+    Without the packages that compute it there is none, and the log says so.
+    """
     if config.reference not in ("auto", "none"):
         weights = _read(config.reference, "reference", federation)
         return Reference(weights, margin=float("nan"), bound=float("nan"), error_deg=0.0)
     if config.reference == "none" or not all_here:
         return None
-    found = reference_of(federation, all_parts(config, federation))
+    try:
+        found = reference_of(federation, all_parts(config, federation))
+    except NotInstalled as error:
+        log(INFO, "no true angles: %s", error)
+        return None
     if found is None or not found.separable:
         log(INFO, "the pooled data are not linearly separable: there is no max-margin model to compare with")
     if found is not None and not found.separable:

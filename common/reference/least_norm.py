@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from common.errors import UserError
+from common.errors import NotInstalled
 from common.geometry import EPS
 from common.reference.certified import DenseRows, Pair, Rows, proved
 from common.reference.solvers import by_daqp, elastic, newton, nonnegative, polished
@@ -60,15 +60,15 @@ def needed() -> None:
 
     Raises
     ------
-    UserError
-        One of them is not installed.
+    NotInstalled
+        One of them is not.
     """
     try:
         import daqp  # noqa: F401
         import scipy.optimize  # noqa: F401
     except ImportError as error:
         package = (error.name or str(error)).partition(".")[0]
-        raise UserError(
+        raise NotInstalled(
             f"the exact reference needs {package}: pip install 'localgd[reference]', "
             "or set reference = 'none'"
         ) from None
