@@ -11,6 +11,7 @@ from flwr.app import Array
 from numpy.typing import NDArray
 
 from common.errors import UserError
+from common.records import array_of
 
 Vector = NDArray[np.float64]
 
@@ -23,7 +24,7 @@ def pack_array(vector: Vector) -> Array:
     vector = np.ascontiguousarray(vector, np.float64)
     header = _header(vector.shape)
     data = b"".join((header, vector.data.cast("B"))) if vector.size else header
-    return Array("float64", vector.shape, FORMAT, data)
+    return array_of("float64", vector.shape, FORMAT, data)
 
 
 def unpack_array(array: Array) -> Vector:

@@ -3,13 +3,15 @@
 import dataclasses
 import math
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from common.arrays import finite, pack_array, unpack_array, unpacking
-from common.solution import Answer, LocalSolution, Measures, Part, Question, SolverSettings
+from common.records import record_of
+from common.solution import DEFAULTS, Answer, LocalSolution, Measures, Part, Question, SolverSettings
 
 Vector = NDArray[np.float64]
 
@@ -27,25 +29,25 @@ def pack_question(
     number: int, arrays: ArrayRecord, centres: tuple[Vector, ...], settings: SolverSettings
 ) -> RecordDict:
     """Ask for a local solve from each centre; a centre that is the weights themselves is not sent twice."""
-    record, weights = ArrayRecord(dict(arrays)), unpack_array(arrays["weights"])
+    points, weights = dict(arrays), unpack_array(arrays["weights"])
     keys = []
     for k, centre in enumerate(centres):
         keys.append("weights" if np.array_equal(centre, weights) else f"centre-{k}")
         if keys[-1] != "weights":
-            record[keys[-1]] = pack_array(centre)
-    return RecordDict(
-        {
-            "arrays": record,
-            "config": _pack_settings(settings),
-            "centres": ConfigRecord({"keys": keys, "round": number}),
-        }
-    )
+            points[keys[-1]] = pack_array(centre)
+    records = {
+        "arrays": record_of(ArrayRecord, points),
+        "config": _pack_settings(settings),
+        "centres": record_of(ConfigRecord, {"keys": keys, "round": number}),
+    }
+    return record_of(RecordDict, records)
 
 
 @lru_cache(maxsize=8)
 def _pack_settings(settings: SolverSettings) -> ConfigRecord:
-    """Return the settings as a record: one object for all rounds, which nobody changes."""
-    return ConfigRecord(dataclasses.asdict(settings))
+    """Return what is not the default as a record: one object for all rounds, which nobody changes."""
+    given, defaults = dataclasses.asdict(settings), dataclasses.asdict(DEFAULTS)
+    return ConfigRecord({key: value for key, value in given.items() if value != defaults[key]})
 
 
 def unpack_question(content: RecordDict) -> Question:
@@ -71,25 +73,24 @@ def pack_answer(answer: Answer) -> RecordDict:
     """Pack a client's solutions and what it measured of the weights it received."""
     measures, solutions = answer.measures, answer.solutions
     parts = [part for solution in solutions for part in solution.parts]
-    arrays = ArrayRecord()
-    for k, part in enumerate(parts):
-        arrays[f"displacement-{k}"] = pack_array(part.displacement)
-    metrics = MetricRecord(
-        {
-            "loss": measures.loss,
-            "margin": measures.margin,
-            "errors": measures.errors,
-            "num-examples": measures.count,
-            "dual-mass": [part.dual_mass for part in parts],
-            "parts": [len(s.parts) for s in solutions],
-            "active": [s.active for s in solutions],
-            "steps": [s.steps for s in solutions],
-        }
-    )
-    config = ConfigRecord(
-        {"name": answer.client, "round": answer.number, "result": [s.result for s in solutions]}
-    )
-    return RecordDict({"arrays": arrays, "metrics": metrics, "config": config})
+    arrays = {f"displacement-{k}": pack_array(part.displacement) for k, part in enumerate(parts)}
+    metrics = {
+        "loss": measures.loss,
+        "margin": measures.margin,
+        "errors": measures.errors,
+        "num-examples": measures.count,
+        "dual-mass": [part.dual_mass for part in parts],
+        "parts": [len(s.parts) for s in solutions],
+        "active": [s.active for s in solutions],
+        "steps": [s.steps for s in solutions],
+    }
+    config = {"name": answer.client, "round": answer.number, "result": [s.result for s in solutions]}
+    records = {
+        "arrays": record_of(ArrayRecord, arrays),
+        "metrics": record_of(MetricRecord, metrics),
+        "config": record_of(ConfigRecord, config),
+    }
+    return record_of(RecordDict, records)
 
 
 def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
@@ -106,21 +107,18 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
 
 
 def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
-    arrays, metrics, config = content["arrays"], content["metrics"], content["config"]
-    if not (
-        isinstance(arrays, ArrayRecord)
-        and isinstance(metrics, MetricRecord)
-        and isinstance(config, ConfigRecord)
-    ):
+    records = content["arrays"], content["metrics"], content["config"]
+    if tuple(map(type, records)) != (ArrayRecord, MetricRecord, ConfigRecord):
         raise TypeError("it is not made of arrays, metrics and a config")
+    arrays, metrics, config = (dict[str, Any](record.items()) for record in records)
     parts = []
-    for k, mass in enumerate(metrics["dual-mass"]):  # type: ignore[arg-type]
+    for k, mass in enumerate(metrics["dual-mass"]):
         if not (math.isfinite(mass) and mass >= 0):
             raise ValueError(f"its dual mass is {mass}, not a finite number >= 0")
         parts.append(Part(finite(arrays[f"displacement-{k}"], shape, "its displacement"), float(mass)))
     columns = (metrics["parts"], metrics["active"], metrics["steps"], config["result"])
     solutions, taken = [], 0
-    for said, active, steps, result in zip(*columns, strict=True):  # type: ignore[arg-type]
+    for said, active, steps, result in zip(*columns, strict=True):
         count = int(said)
         own = tuple(parts[taken : taken + count])
         if not (count >= 1 and len(own) == count):
@@ -130,24 +128,27 @@ def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
     if taken != len(parts):
         raise ValueError(f"{taken} parts in its solutions, where {len(parts)} were sent in all")
     measures = Measures(
-        loss=float(metrics["loss"]),  # type: ignore[arg-type]
-        margin=float(metrics["margin"]),  # type: ignore[arg-type]
-        errors=int(metrics["errors"]),  # type: ignore[arg-type]
-        count=int(metrics["num-examples"]),  # type: ignore[arg-type]
+        loss=float(metrics["loss"]),
+        margin=float(metrics["margin"]),
+        errors=int(metrics["errors"]),
+        count=int(metrics["num-examples"]),
     )
     if not (math.isfinite(measures.loss) and math.isfinite(measures.margin)):
         raise ValueError(f"its loss {measures.loss} or margin {measures.margin} is not finite")
-    return Answer(str(config["name"]), tuple(solutions), measures, int(config["round"]))  # type: ignore[arg-type]
+    return Answer(str(config["name"]), tuple(solutions), measures, int(config["round"]))
 
 
 def count_bytes(content: RecordDict) -> int:
     """Return the payload of a message: arrays, numbers and texts, without the transport's framing."""
-    return sum(_size(value) for record in content.values() for value in record.values())
+    return sum(sum(map(_size, record.values())) for record in content.values())
 
 
 def _size(value: object) -> int:
-    if isinstance(value, Array):
-        return len(value.data)
     if isinstance(value, list):
         return sum(map(_size, value))
-    return len(value) if isinstance(value, str | bytes) else 8
+    if isinstance(value, Array):
+        return len(value.data)
+    return len(value) if isinstance(value, _TEXTS) else 8
+
+
+_TEXTS = str, bytes

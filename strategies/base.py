@@ -249,7 +249,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
             total=time.perf_counter() - began,
             clients=gathering.heard - sent,
             combine=combined - gathering.heard,
-            sent=sum(count_bytes(message.content) for message in self._messages),
+            sent=_bytes_of(self._messages),
             received=gathering.received,
         )
         weights, mass = self.weights(state), self.dual_mass(state)
@@ -340,3 +340,12 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         record = evaluate(number, result.arrays) if evaluate else None
         if record is not None:
             result.evaluate_metrics_serverapp[number] = record
+
+
+def _bytes_of(messages: Sequence[Message]) -> int:
+    """Return the payload of messages, many of which carry the same content."""
+    known: dict[int, int] = {}
+    for message in messages:
+        if id(message.content) not in known:
+            known[id(message.content)] = count_bytes(message.content)
+    return sum(known[id(message.content)] for message in messages)

@@ -1,6 +1,7 @@
 """One client's stream: messages out at the client's pace, replies in with limited patience."""
 
 import asyncio
+import threading
 from typing import Any
 
 import grpc.aio
@@ -32,12 +33,16 @@ class Connection:
         self.over = asyncio.Event()
         self._context = context
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._outbox: asyncio.Queue[Outgoing | None] = asyncio.Queue()
         self._frame_bytes = SHORTEST
 
     def put(self, message: Outgoing | None) -> None:
         """Have a message sent when all before it have gone out; None ends the stream then."""
-        self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
+        if threading.get_ident() == self._thread:
+            self._outbox.put_nowait(message)
+        else:
+            self._loop.call_soon_threadsafe(self._outbox.put_nowait, message)
 
     async def send(self) -> None:
         """Send what is put, to the end."""

@@ -86,6 +86,10 @@ class Listener:
         if not self.port:
             raise UserError(f"cannot listen on {address}: {_why_not(address)}")
 
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Have a function called in the loop, soon; from any thread."""
+        self._loop.call_soon_threadsafe(function, *arguments)
+
     def stop(self, grace: float) -> None:
         """Take no more streams in, and give those that are there `grace` seconds to end."""
         with contextlib.suppress(TimeoutError):  # nothing that anybody has to wait for

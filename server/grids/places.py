@@ -32,12 +32,6 @@ class Client:
     addressed: bool = False  # whether a message was ever meant for it
     offences: int = 0
 
-    def owe(self, message_id: str, message: Outgoing) -> None:
-        """Have it answer a message, when it has answered those before."""
-        self.unanswered[message_id] = message
-        self.addressed = True
-        self.send_next()
-
     def send_next(self) -> None:
         """Hand it the oldest unanswered message if it is here and idle."""
         if self.connection is not None and self.in_flight is None and self.unanswered:
@@ -107,6 +101,18 @@ class Places:
             for client in self:
                 client.end()
             self._changed.notify_all()
+
+    def owe(self, client: Client, message_id: str, message: Outgoing) -> None:
+        """Have a client answer a message: once it has answered those before, and `send` is called."""
+        with self._changed:
+            client.unanswered[message_id] = message
+            client.addressed = True
+
+    def send(self) -> None:
+        """Hand every idle client the oldest message that it owes an answer to."""
+        with self._changed:
+            for client in self:
+                client.send_next()
 
     def forgive(self, message_ids: Iterable[str]) -> None:
         """Nobody owes an answer to these messages any more."""

@@ -87,7 +87,7 @@ class Replies:
 
     @contextlib.contextmanager
     def arriving(self, message_id: str) -> Iterator[None]:
-        """While a reply arrives that somebody may wait for."""
+        """While a reply arrives frame by frame that somebody may wait for."""
         with self._changed:
             self._begun.add(message_id)
         try:
@@ -114,6 +114,8 @@ class Replies:
         """A client's reply is in."""
         with self._changed:
             self._here[incoming.reply_to] = client, incoming
+            if incoming.reply_to in self._awaited:
+                self._changed.notify_all()
 
     def _is_near(self, message_id: str, size: int) -> bool:
         """Whether a reply may be received now: if its turn comes soon, or nobody wants it."""

@@ -116,17 +116,19 @@ class Service:
     async def _take(self, client: Client, connection: Connection, incoming: Incoming) -> bool:
         """Take the rest of a reply once its turn is near; False if the stream is of no use any more."""
         answered = incoming.reply_to
-        with self._replies.arriving(answered) if answered in client.unanswered else nullcontext():
-            if incoming.missing:
-                await self._replies.turn_is_near(answered, incoming.size)
-                try:
-                    if not await connection.read_rest(incoming, keep=answered in client.unanswered):
-                        return False
-                except TimeoutError:
-                    log(WARNING, "client %s takes too long to send its reply", client.name)
-                    return False
-            elif answered in client.unanswered:
+        if not incoming.missing:
+            if answered in client.unanswered:
                 incoming.message()  # where it is cheap, see at once whether it is one
+            self._file(client, connection, incoming)
+            return True
+        with self._replies.arriving(answered) if answered in client.unanswered else nullcontext():
+            await self._replies.turn_is_near(answered, incoming.size)
+            try:
+                if not await connection.read_rest(incoming, keep=answered in client.unanswered):
+                    return False
+            except TimeoutError:
+                log(WARNING, "client %s takes too long to send its reply", client.name)
+                return False
             self._file(client, connection, incoming)
             return True
 

@@ -180,9 +180,9 @@ class StreamGrid(StandaloneGrid):
                     f"the message to {client.name} has {outgoing.size} bytes, "
                     f"at most {self._max_message_bytes} are allowed"
                 )
-            with self._changed:
-                client.owe(message_id, outgoing)
+            self._places.owe(client, message_id, outgoing)
             message_ids.append(message_id)
+        self._listener.call(self._places.send)  # once for all: each call has the threads take turns
         return message_ids
 
     def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
