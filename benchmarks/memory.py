@@ -59,7 +59,7 @@ def row(how: str, clients: int, dimension: int, told: dict[str, int]) -> Row:
     return Row(
         f"server memory, {clients} clients, d = {dimension}, Modified Local-GD {how}",
         f"a model of {model / 1e6:g} MB",
-        f"peak {told['peak'] / 1e6:.0f} MB, idle {told['idle'] / 1e6:.0f} MB",
+        f"peak {told['peak'] / 1e6:.0f} MB, idle (clients known, no model yet) {told['idle'] / 1e6:.0f} MB",
         models,
         12.0,
         at_most=True,
@@ -82,14 +82,14 @@ def alone(clients: int, dimension: int) -> None:
 
 
 def measure(grid: Grid, dimension: int) -> None:
-    """Note the idle size after the handshake, run, and say the peak."""
+    """Run, and say the peak, and the idle size: all clients are known, and no model has been made yet."""
     settings = SolverSettings(solver="proximal", local_steps=1)
     federation = handshake(grid, grid.get_node_ids(), settings, intercept=False, scale="none")
     strategy = ModifiedLocalGD(settings=settings, federation=federation)
     monitor = Monitor(federation, lambda row: None)
-    start = ArrayRecord({"weights": Array(np.zeros(dimension))})
     Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the peak begins here
     idle = resident("VmRSS")
+    start = ArrayRecord({"weights": Array(np.zeros(dimension))})
     strategy.start(grid, start, ROUNDS, callbacks=[monitor])
     print(json.dumps({"idle": idle, "peak": resident("VmHWM")}), flush=True)
 

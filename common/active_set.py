@@ -83,8 +83,7 @@ def least_distance_of_rows(
 
 def rounding(largest: float, values: Array) -> float:
     """Return the error that margins may have: sums of multiples of multipliers, up to the largest square."""
-    xp = array_namespace(values)
-    return ROUNDING * largest * float(xp.sum(xp.abs(values)))
+    return ROUNDING * largest * float(abs(values).sum())
 
 
 def _solved(constraints: Constraints, short: Array, active: list[int], tolerance: float) -> Multipliers:

@@ -24,13 +24,14 @@ class OfGram:
 
     def __init__(self, gram: Array) -> None:
         self.gram = gram
-        self.diagonal = array_namespace(gram).linalg.diagonal(gram)
+        self.xp = array_namespace(gram)
+        self.diagonal = self.xp.linalg.diagonal(gram)
 
     def products(self, index: Array, values: Array) -> Array:
         return values @ self.gram[index, :]  # rows are read in one piece, and columns are the same
 
     def block(self, which: Array, index: Array) -> Array:
-        return self.gram[which, :][:, index]
+        return self.xp.take(self.xp.take(self.gram, which, axis=0), index, axis=1)
 
 
 class OfRows:

@@ -7,6 +7,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from common.active_set import TOLERANCE, Multipliers, least_distance, rounding
+from common.constraints import OfGram
 from common.inverse_factor import SINGULAR
 
 Array = Any
@@ -26,7 +27,7 @@ CLOSE = 1e-8
 
 @dataclass(frozen=True)
 class _Trial:
-    """A support (n,), the multipliers of its rows with equality, and how many rows are on the wrong side."""
+    """A support (n,), multipliers (n,) that meet its rows, and how many rows are on the wrong side."""
 
     support: Array
     values: Array
@@ -48,36 +49,34 @@ def by_exchange(gram: Array, short: Array) -> Multipliers:
         As of `least_distance`.
     """
     xp = array_namespace(short)
-    values = xp.zeros_like(short)
     if not bool(xp.any(short > TOLERANCE)):
-        return Multipliers(values, [], 0, "solved")
-    trials = (_exchanged(xp, gram, short, support) for support in _supports(xp, gram, short))
+        return Multipliers(xp.zeros_like(short), [], 0, "solved")
+    rows = OfGram(gram)
+    trials = (_exchanged(rows, short, support) for support in _supports(rows, short))
     best = next(trials)
     while best.wrong > 0 and (trial := next(trials, None)) is not None:
         best = min(best, trial, key=lambda trial: trial.wrong)
     index = xp.nonzero(best.support)[0]
-    if not _independent(xp, gram[index, :][:, index]):
+    if not _independent(xp, rows.block(index, index)):
         return least_distance(gram, short, [])
     active = [int(row) for row in index.tolist()]
     if best.wrong > 0:
         return least_distance(gram, short, active)
-    values[index] = best.values
-    return Multipliers(values, active, 0, "solved")
+    return Multipliers(best.values, active, 0, "solved")
 
 
-def _exchanged(xp: Any, gram: Array, short: Array, support: Array) -> _Trial:
+def _exchanged(rows: OfGram, short: Array, support: Array) -> _Trial:
     """Exchange while fewer and fewer rows are on the wrong side; return the last support of those."""
-    largest = float(xp.max(xp.linalg.diagonal(gram)))
-    best = _Trial(support, short[:0], len(short) + 1)
+    xp, largest = rows.xp, float(rows.diagonal.max())
+    best = _Trial(support, xp.zeros_like(short), len(short) + 1)
     for _ in range(EXCHANGES):
-        index = xp.nonzero(support)[0]
-        rows = gram[index, :]
+        index, values = xp.nonzero(support)[0], xp.zeros_like(short)
         try:
-            values = xp.linalg.solve(rows[:, index], short[index])
+            values[index] = xp.linalg.solve(rows.block(index, index), short[index])
         except SINGULAR:
             break
-        wanted = short - values @ rows > TOLERANCE + rounding(largest, values)
-        wanted[index] = values > 0
+        lacking = short - rows.gram @ values > TOLERANCE + rounding(largest, values)
+        wanted = xp.where(support, values > 0, lacking)
         wrong = int(xp.count_nonzero(wanted != support))
         if wrong >= best.wrong:  # they go astray, as they may where supports are larger than the rank
             break
@@ -87,12 +86,13 @@ def _exchanged(xp: Any, gram: Array, short: Array, support: Array) -> _Trial:
     return best
 
 
-def _supports(xp: Any, gram: Array, short: Array) -> Iterator[Array]:
+def _supports(rows: OfGram, short: Array) -> Iterator[Array]:
     """Yield which multipliers are positive in the course of gradient steps on the dual.
 
     That is whenever the steps since the last time have cost as much as exchanges would, at a price that
     doubles each time, and at the end.
     """
+    xp, gram = rows.xp, rows.gram
     zero = xp.zeros_like(short)
     values, slope = zero, -short
     support, move = short > 0, xp.maximum(short, zero)
