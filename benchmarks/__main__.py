@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-MODULES = ("local_steps", "projection", "in_process", "simulation", "stream", "memory", "growth")
+MODULES = ("local_steps", "projection", "in_process", "simulation", "stream", "superlink", "memory", "growth")
 RESULTS = Path(__file__).parent / "results.md"
 
 

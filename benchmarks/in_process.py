@@ -4,31 +4,15 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from flwr.app import Context, Message, MetricRecord, RecordDict
-from flwr.clientapp import ClientApp
 from flwr.serverapp.strategy import FedAvg
 
+from benchmarks.fedavg_app import client as idle
 from benchmarks.federations import in_process, initial
 from benchmarks.table import Row
 from benchmarks.timing import in_turns, text
 from server.grids.in_process import InProcessGrid
 
 CLIENTS, DIMENSION, COUNT = 4, 1000, 16
-
-idle = ClientApp()
-
-
-@idle.train()
-def train(message: Message, context: Context) -> Message:
-    """Send the model back as it came."""
-    content = {"arrays": message.content["arrays"], "metrics": MetricRecord({"num-examples": 1})}
-    return Message(RecordDict(content), reply_to=message)
-
-
-@idle.evaluate()
-def evaluate(message: Message, context: Context) -> Message:
-    """Measure nothing."""
-    return Message(RecordDict({"metrics": MetricRecord({"num-examples": 1})}), reply_to=message)
 
 
 def rows(quick: bool) -> Iterator[Row]:

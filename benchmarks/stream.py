@@ -18,6 +18,7 @@ from localgd.tls import server_credentials
 from server.grids.stream import StreamGrid
 
 CLIENTS, COUNT = 4, 4
+NAMES = [f"client-{k:04}" for k in range(CLIENTS)]
 ROOT = Path(__file__).parents[1]
 
 
@@ -34,18 +35,12 @@ def against_echo(dimension: int, rounds: int, repeats: int) -> Row:
     """
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         directory = Path(name)
-        nodes = client_files(directory / "data", CLIENTS, COUNT, dimension)
-        tls, names = directory / "tls", [f"client-{k:04}" for k in range(CLIENTS)]
-        write(tls, ["127.0.0.1"], names)
-        grid = stack.enter_context(StreamGrid("127.0.0.1:0", credentials=server_credentials(tls)))
-        echo = stack.enter_context(EchoServer(tls, CLIENTS))
-        for node, who in zip(nodes, names, strict=True):
-            join = ["localgd", "join", grid.address, "--data", node["data"], "--tls", tls, "--name", who]
-            stack.enter_context(process("-m", *join))
-            stack.enter_context(process("-m", "benchmarks.echo", f"127.0.0.1:{echo.port}", tls, who))
-        grid.wait_for_clients(CLIENTS, CLIENTS, 60.0)
+        ours = stack.enter_context(served(directory, dimension))
+        echo = stack.enter_context(EchoServer(directory / "tls", CLIENTS))
+        for who in NAMES:
+            echoing = "benchmarks.echo", f"127.0.0.1:{echo.port}", directory / "tls", who
+            stack.enter_context(process("-m", *echoing))
         echo.wait()
-        ours = Rounds(grid, SolverSettings(local_steps=1))
         ours(2)
         costs = ours.costs[-1]
         frame = bytes(max(costs.sent, costs.received) // CLIENTS)
@@ -54,7 +49,6 @@ def against_echo(dimension: int, rounds: int, repeats: int) -> Row:
             lambda: echo.rounds(frame, rounds),
             repeats=repeats,
         )
-        grid.close()
         echo.close()
     return Row(
         f"gRPC stream round, mutual TLS, {CLIENTS} processes, d = {dimension}",
@@ -65,6 +59,23 @@ def against_echo(dimension: int, rounds: int, repeats: int) -> Row:
         at_most=True,
         limit=f"{taken.least / bare.least:.2f} × by the smallest times",
     )
+
+
+@contextlib.contextmanager
+def served(directory: Path, dimension: int) -> Iterator[Rounds]:
+    """Serve rounds over mutual TLS to a process for each client; the certificates are in ``tls``."""
+    nodes, tls = client_files(directory / "data", CLIENTS, COUNT, dimension), directory / "tls"
+    write(tls, ["127.0.0.1"], NAMES)
+    with contextlib.ExitStack() as stack:
+        grid = stack.enter_context(StreamGrid("127.0.0.1:0", credentials=server_credentials(tls)))
+        for node, who in zip(nodes, NAMES, strict=True):
+            join = ["localgd", "join", grid.address, "--data", node["data"], "--tls", tls, "--name", who]
+            stack.enter_context(process("-m", *join))
+        grid.wait_for_clients(CLIENTS, CLIENTS, 60.0)
+        try:
+            yield Rounds(grid, SolverSettings(local_steps=1))
+        finally:
+            grid.close()  # so the clients end, and are then waited for
 
 
 @contextlib.contextmanager

@@ -1,80 +1,85 @@
-"""The exact model over a SuperLink: ``python -m benchmarks.superlink`` prints its rounds and seconds.
+"""A round over the gRPC stream against a round of stock FedAvg over Flower's SuperLink and SuperNodes."""
 
-A SuperLink and a SuperNode with a data file of its own for each client, all on this machine; then the same
-run in this process, whose model has to be the same.  The exit code is 0 if the model was proved to be the
-centralized one, within 0.1°, in less than ``--limit`` seconds from submitting the run to its end.
-"""
-
-import argparse
 import json
-import signal
-import sys
+import shutil
 import tempfile
 import time
+from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from statistics import median
 
-import numpy as np
+import tomli_w
 
-from common.config import Config, Value
-from localgd.federations import run_in_process
+from benchmarks import fedavg_app
+from benchmarks.stream import CLIENTS, served
+from benchmarks.table import Row
+from benchmarks.timing import text
+from common.errors import RunError
 from localgd.processes import CONNECTION, FlowerProcesses
-from localgd.shards import write_shards
-from localgd.submission import submit
+from localgd.submission import Flwr
 
-EXACT = 0.1
+DIMENSION, ROUNDS = 1000, 4
+OURS, REPEATS = 100, 5
+"""Rounds of ours in a sample, and samples before and after those of the SuperLink."""
+
+RUN_SECONDS = 600.0
+"""How long the SuperLink's run may take."""
 
 
-def main() -> int:
-    """Run it both ways."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.superlink", description=__doc__)
-    parser.add_argument("--dataset", default="parkinson")
-    parser.add_argument("--clients", type=int, default=8)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=float, default=180.0, help="seconds that it may take")
-    given = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))  # and leave no process behind
-    keys: dict[str, Value] = {
-        "strategy": "cutting-plane", "dataset": given.dataset, "clients": given.clients,
-        "alpha": 0.3, "seed": given.seed, "test-fraction": 0.0,
-        "num-server-rounds": 50, "stop-at-certified-angle": EXACT,
-    }  # fmt: skip
+def rows(quick: bool) -> Iterator[Row]:
+    """Time rounds of ours before and after, as the SuperLink takes all cores."""
+    dimension, rounds, count, repeats = (50, 1, 3, 1) if quick else (DIMENSION, ROUNDS, OURS, REPEATS)
+    ours: list[float] = []
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        here, there = folder / "here", folder / "superlink"
-        print(write_shards(Config.of(keys), folder / "data"), flush=True)
-        seconds = over_superlink(Config.of(keys | {"dataset": "file", "out": str(there)}), folder / "data")
-        run_in_process(Config.of(keys | {"out": str(here)}))
-        gap = float(np.linalg.norm(weights(there) - weights(here)) / np.linalg.norm(weights(here)))
-        rows = rounds(there)
-    last, each = rows[-1], sorted(row["seconds"]["total"] for row in rows)
-    print(f"{len(rows)} rounds, certified {last['certified_angle_deg']:.2g}°")
-    print(f"{seconds:.0f} s from submitting to the end; a round took {each[0]:.1f} to {each[-1]:.1f} s")
-    print(f"the model differs from that of one process by {gap:.1g} of its length")
-    return 0 if last["certified_angle_deg"] <= EXACT and seconds < given.limit and gap < 1e-9 else 1
+        directory = Path(name)
+        with served(directory, dimension) as run:
+            run(2)
+            ours += [run.seconds(count) for _ in range(repeats)]
+            theirs = superlink_rounds(directory / "app", dimension, rounds)
+            ours += [run.seconds(count) for _ in range(repeats)]
+    yield Row(
+        f"gRPC stream round, mutual TLS, {CLIENTS} processes, d = {dimension}",
+        f"a round of stock FedAvg over a SuperLink and {CLIENTS} SuperNodes, training and evaluation, its "
+        "sleeps included, clients that do nothing",
+        f"{text(median(ours))} against {text(median(theirs))}",
+        median(theirs) / median(ours),
+        1000.0,
+        limit=f"their {rounds} rounds took {text(min(theirs))} to {text(max(theirs))}",
+    )
 
 
-def over_superlink(config: Config, data: Path) -> float:
-    """Run on a SuperLink of our own, a SuperNode for each data file; return the seconds."""
+def superlink_rounds(directory: Path, dimension: int, rounds: int) -> list[float]:
+    """Return the seconds of each of so many rounds, training and evaluation, of stock FedAvg.
+
+    Raises
+    ------
+    RunError
+        Unless the run completes.
+    """
+    out = directory / "times.json"
+    _write_app(directory, {"clients": CLIENTS, "dimension": dimension, "rounds": rounds, "out": str(out)})
+    lines: list[str] = []
     with FlowerProcesses() as processes:
         processes.superlink()
-        for file in sorted(data.glob("*.npz")):
-            processes.supernode(file.stem, {"name": file.stem, "data": str(file)})
-        began = time.monotonic()
-        submit(config, CONNECTION, 3600, print, environment=processes.environment)
-        return time.monotonic() - began
+        for k in range(CLIENTS):
+            processes.supernode(f"client-{k}", {"partition-id": k})
+        flwr = Flwr(processes.environment, CONNECTION)
+        run_id = str(flwr.json("run", [str(directory)])["run-id"])
+        status, details = flwr.watch(run_id, lines.append, time.monotonic() + RUN_SECONDS)
+    if status != "finished:completed":
+        raise RunError(f"stock FedAvg over a SuperLink: {status}: {details or lines[-5:]}")
+    times = json.loads(out.read_text(encoding="utf-8"))
+    return [after - before for before, after in pairwise(times)]
 
 
-def rounds(directory: Path) -> list[dict[str, Any]]:
-    """Return the rounds of a run."""
-    return [json.loads(line) for line in (directory / "rounds.jsonl").read_text("utf-8").splitlines()]
-
-
-def weights(directory: Path) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return the model of a run."""
-    with np.load(directory / "model.npz") as model:
-        return np.append(model["weights"], model["intercept"])
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+def _write_app(directory: Path, config: dict[str, str | int]) -> None:
+    directory.mkdir()
+    module = Path(fedavg_app.__file__)
+    shutil.copyfile(module, directory / module.name)
+    components = {f"{kind}app": f"{module.stem}:{kind}" for kind in ("server", "client")}
+    project = {"name": "stock", "version": "1.0.0", "license": "Apache-2.0", "dependencies": []}
+    app = {"publisher": "localgd", "components": components, "config": config}
+    (directory / "pyproject.toml").write_text(
+        tomli_w.dumps({"project": project, "tool": {"flwr": {"app": app}}}), encoding="utf-8"
+    )

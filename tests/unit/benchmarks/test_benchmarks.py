@@ -1,18 +1,23 @@
 """The benchmarks run at tiny sizes, compare like with like, and say what they found."""
 
 import importlib
+import json
 import math
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from flwr.app import Context, RecordDict
 
-from benchmarks import local_steps, projection
+from benchmarks import fedavg_app, local_steps, projection
 from benchmarks.table import HEADER, Row, page
 from benchmarks.timing import in_turns, text
 from client.problem import Problem
 from client.solvers.descent import descend
 from client.solvers.projection import project
 from common.losses import LOSSES
+from server.grids.in_process import InProcessGrid
 
 
 @pytest.mark.parametrize("module", ["local_steps", "projection", "in_process", "growth"])
@@ -31,6 +36,14 @@ def test_rows_of_several_processes_are_measured(module: str, most: float) -> Non
     rows = list(importlib.import_module(f"benchmarks.{module}").rows(True))
     assert rows
     assert all(0 < row.ratio < most for row in rows)
+
+
+def test_the_stock_app_notes_the_end_of_every_round(tmp_path: Path) -> None:
+    out = tmp_path / "times.json"
+    config: dict[str, Any] = {"clients": 2, "dimension": 3, "rounds": 2, "out": str(out)}
+    fedavg_app.server(InProcessGrid(fedavg_app.client, [{}] * 2, {}), Context(1, 0, {}, RecordDict(), config))
+    start, first, second = json.loads(out.read_text(encoding="utf-8"))
+    assert start < first < second
 
 
 @pytest.mark.parametrize(("count", "dimension"), [(8, 300), (40, 20)])
