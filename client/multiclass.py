@@ -77,21 +77,10 @@ class MultiClass(Problem):
         """Return the dual mass of each example, shape (n,)."""
         return array_namespace(dual).sum(dual, axis=1)
 
-    @property
-    def constraint_examples(self) -> Array:
-        """The example of each of the ``n (C−1)`` constraints."""
-        xp = array_namespace(self.gram)
-        rivals = xp.zeros((1, self.classes - 1), dtype=xp.int64, device=device(self.gram))
-        return (xp.arange(self.count, device=device(self.gram))[:, None] + rivals).reshape(-1)
-
     @cached_property
     def constraint_gram(self) -> Array:
         """``⟨e_y − e_c, e_y' − e_c'⟩ x·x'`` for all pairs of constraints, shape (n (C−1), n (C−1))."""
-        xp = array_namespace(self.gram)
-        example = self.constraint_examples
+        xp, rivals = array_namespace(self.gram), self.classes - 1
         eye = xp.eye(self.classes, dtype=self.gram.dtype, device=device(self.gram))
-        own = eye[xp.asarray(self.labels, device=device(self.gram))][example]
-        others = xp.zeros_like(self.gram[:, :1]) + xp.arange(self.classes, device=device(self.gram))[None, :]
-        rival = eye[xp.astype(others[self.rivals], xp.int64)]
-        signs = own - rival
-        return (signs @ signs.T) * self.gram[example, :][:, example]
+        signs = xp.repeat(eye[self.labels], rivals, axis=0) - eye[xp.nonzero(self.rivals)[1]]
+        return (signs @ signs.T) * xp.repeat(xp.repeat(self.gram, rivals, axis=0), rivals, axis=1)

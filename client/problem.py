@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
 from common.losses import Loss
 from common.solution import Measures
@@ -85,12 +85,6 @@ class Problem:
     def per_example(self, dual: Array) -> Array:
         """Return the dual mass of each example, shape (n,)."""
         return dual
-
-    @property
-    def constraint_examples(self) -> Array:
-        """The example that each constraint is of, in the order of the flattened margins."""
-        xp = array_namespace(self.gram)
-        return xp.arange(self.count, device=device(self.gram))
 
     @property
     def constraint_gram(self) -> Array:

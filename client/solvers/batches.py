@@ -1,6 +1,7 @@
 """Mini-batches: which examples each local step of Local-SGD sees."""
 
 import hashlib
+import itertools
 from collections.abc import Hashable, Iterator
 
 import numpy as np
@@ -20,4 +21,4 @@ def batches(count: int, size: int, *draw: Hashable) -> Batches | None:
         return None
     digest = hashlib.sha256(repr(draw).encode()).digest()
     rng = np.random.default_rng(int.from_bytes(digest[:16], "big"))
-    return (np.sort(rng.choice(count, size, replace=False)) for _ in iter(int, 1))
+    return (np.sort(rng.choice(count, size, replace=False)) for _ in itertools.repeat(None))

@@ -165,6 +165,7 @@ class _Margins:
             return float(self.importance @ np.exp(-margins))
 
     def slopes(self, x: Vector) -> tuple[Vector, Matrix]:
+        """Return the gradient (r,) and the Hessian (r, r)."""
         margins = self.rows @ x
         if self.loss == "logistic":
             tail = np.exp(-np.abs(margins))
@@ -212,6 +213,7 @@ class _Softmax:
         return -float(self.importance @ self._log_shares(x)[np.arange(len(self.rows)), self.labels])
 
     def slopes(self, x: Vector) -> tuple[Vector, Matrix]:
+        """Return the gradient and the Hessian, of ``C − 1`` contrasts of ``r`` coordinates each."""
         shares, B = np.exp(self._log_shares(x)), self.contrasts
         pull = (shares - np.eye(self.classes)[self.labels]) * self.importance[:, None]
         gradient = (B.T @ pull.T @ self.rows).reshape(-1)

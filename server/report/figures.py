@@ -33,6 +33,7 @@ def _figures(run: Run) -> Iterator[Chart]:
         bands: Sequence[Band] = (),
         note: str = "",
     ) -> Chart:
+        """Return a chart over the rounds, of those lines that have anything to show."""
         shown = [line for line in lines if any(y is not None for y in line.y)]
         return Chart(
             name,
