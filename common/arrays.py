@@ -63,6 +63,19 @@ def finite(array: Array, shape: tuple[int, ...], what: str) -> Vector:
     return vector
 
 
+def natural(value: object, what: str) -> int:
+    """Read a whole number that is not negative and has 64 bits.
+
+    Raises
+    ------
+    ValueError
+        When it is none; says which, of ``what``.
+    """
+    if not (isinstance(value, int) and 0 <= value < 2**63):
+        raise ValueError(f"{what} is {value!r}, not a whole number >= 0")
+    return value
+
+
 @contextlib.contextmanager
 def unpacking(what: str) -> Iterator[None]:
     """Turn whatever a stranger's records and bytes can raise into a `ValueError`, except a `UserError`."""

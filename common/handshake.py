@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 
-from common.arrays import finite, unpacking
+from common.arrays import finite, natural, unpacking
 from common.errors import UserError
 from common.scaling import ColumnStatistics, Scaling
 
 PROTOCOL = 3
-"""Rises when messages change in a way that an older peer would misread."""
+"""Rises when an older peer would misread a message, as where a setting has another default."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _unpack_description(content: RecordDict) -> Description:
             f"client {config.get('name')!s} speaks protocol {config['protocol']!r}, this server {PROTOCOL}: "
             "install the same version of localgd on both"
         )
-    count, dimension = int(config["count"]), int(config["dimension"])  # type: ignore[arg-type]
+    count, dimension = (natural(config[key], f"its {key}") for key in ("count", "dimension"))
     if count < 1 or dimension < 1:
         raise ValueError(f"it has {count} examples of {dimension} columns")
     statistics = None

@@ -9,7 +9,7 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from common.arrays import finite, pack_array, unpack_array, unpacking
+from common.arrays import finite, natural, pack_array, unpack_array, unpacking
 from common.records import record_of
 from common.solution import DEFAULTS, Answer, LocalSolution, Measures, Part, Question, SolverSettings
 
@@ -123,19 +123,19 @@ def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
         own = tuple(parts[taken : taken + count])
         if not (count >= 1 and len(own) == count):
             raise ValueError(f"a solution of {count} parts, where {len(parts)} were sent in all")
-        solutions.append(LocalSolution(own, int(active), int(steps), str(result)))
+        solutions.append(LocalSolution(own, natural(active, "active"), natural(steps, "steps"), str(result)))
         taken += count
     if taken != len(parts):
         raise ValueError(f"{taken} parts in its solutions, where {len(parts)} were sent in all")
     measures = Measures(
         loss=float(metrics["loss"]),
         margin=float(metrics["margin"]),
-        errors=int(metrics["errors"]),
-        count=int(metrics["num-examples"]),
+        errors=natural(metrics["errors"], "its number of errors"),
+        count=natural(metrics["num-examples"], "its number of examples"),
     )
     if not (math.isfinite(measures.loss) and math.isfinite(measures.margin)):
         raise ValueError(f"its loss {measures.loss} or margin {measures.margin} is not finite")
-    return Answer(str(config["name"]), tuple(solutions), measures, int(config["round"]))
+    return Answer(str(config["name"]), tuple(solutions), measures, natural(config["round"], "its round"))
 
 
 def count_bytes(content: RecordDict) -> int:

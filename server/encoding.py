@@ -11,6 +11,9 @@ import numpy as np
 MAGIC = b"localgd checkpoint 1\n"
 DIGEST = hashlib.sha256().digest_size
 
+FORMS = "<f8", ">f8"
+"""What the numbers of an array may be, as numpy writes it."""
+
 
 def dump(value: object, classes: Iterable[type[Any]]) -> bytes:
     """Return a value as bytes: what it is, a checksum, its structure in JSON, its arrays as they are.
@@ -18,7 +21,7 @@ def dump(value: object, classes: Iterable[type[Any]]) -> bytes:
     Parameters
     ----------
     value
-        None, numbers, texts, float arrays, tuples, lists, mappings with keys of text, and dataclasses of
+        None, numbers, texts, float64 arrays, tuples, lists, mappings with keys of text, and dataclasses of
         these.
     classes
         The dataclasses that may occur.
@@ -71,7 +74,7 @@ def _encode(value: Any, classes: Mapping[str, type[Any]], arrays: list[bytes]) -
         return {"tuple": [_encode(one, classes, arrays) for one in value]}
     if isinstance(value, Mapping):
         return {"dict": {_text(key): _encode(one, classes, arrays) for key, one in value.items()}}
-    if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+    if isinstance(value, np.ndarray) and value.dtype.str in FORMS:
         place = sum(map(len, arrays))
         arrays.append(value.tobytes())
         return {"array": [value.dtype.str, list(value.shape), place]}
@@ -90,6 +93,8 @@ def _decode(tree: Any, classes: Mapping[str, type[Any]], arrays: memoryview) -> 
     [(kind, content)] = tree.items()
     if kind == "array":
         form, shape, place = content
+        if form not in FORMS:
+            raise TypeError(f"an array of {form!r}")
         count = int(np.prod(shape, dtype=np.int64))
         return np.frombuffer(arrays, form, count, place).reshape(shape).copy()
     if kind == "tuple":
