@@ -65,8 +65,14 @@ def unpack_question(content: RecordDict) -> Question:
         number=int(centres["round"]),  # type: ignore[arg-type]
         weights=points["weights"],
         centres=tuple(points[str(key)] for key in centres["keys"]),  # type: ignore[union-attr]
-        settings=SolverSettings(**settings),  # type: ignore[arg-type]
+        settings=_unpack_settings(tuple(settings.items())),
     )
+
+
+@lru_cache(maxsize=8)
+def _unpack_settings(given: tuple[tuple[str, Any], ...]) -> SolverSettings:
+    """Return the settings that were packed: one object for all rounds."""
+    return SolverSettings(**dict(given))
 
 
 def pack_answer(answer: Answer) -> RecordDict:

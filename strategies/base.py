@@ -19,6 +19,7 @@ from common.arrays import pack_array
 from common.errors import LocalGDError, NotSeparable
 from common.federation import Federation
 from common.messages import EVALUATE, TRAIN, count_bytes, pack_question
+from common.records import record_of
 from common.solution import DEFAULTS, Answer, SolverSettings
 from strategies.callbacks import Callback, Costs, Turnout, summarise
 from strategies.gathering import Asked, Gathering, Once, consume
@@ -218,7 +219,7 @@ class LocalSolveStrategy(Strategy, Generic[State]):
         return [asked.message for asked in self._asked]
 
     def _packed(self) -> ArrayRecord:
-        return ArrayRecord({"weights": pack_array(self.weights(self._now))})
+        return record_of(ArrayRecord, {"weights": pack_array(self.weights(self._now))})
 
     def _round(self, number: int, arrays: ArrayRecord, config: ConfigRecord) -> tuple[Turnout, str | None]:
         """Train: ask, combine as the answers come, and take the new model unless a callback says stop."""

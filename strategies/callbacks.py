@@ -8,6 +8,7 @@ from flwr.app import MetricRecord
 from numpy.typing import NDArray
 
 from common.federation import Federation
+from common.records import record_of
 from common.solution import Answer, Measures
 
 Vector = NDArray[np.float64]
@@ -39,16 +40,14 @@ class Turnout:
 def summarise(turnout: Turnout) -> MetricRecord:
     """Return loss, errors and examples of those who answered, and the smallest margin if all did."""
     measures = list(turnout.measures.values())
-    told = MetricRecord(
-        {
-            "loss": sum(m.loss for m in measures) / len(measures),
-            "errors": sum(m.errors for m in measures),
-            "num-examples": sum(m.count for m in measures),
-        }
-    )
+    told: dict[str, float] = {
+        "loss": sum(m.loss for m in measures) / len(measures),
+        "errors": sum(m.errors for m in measures),
+        "num-examples": sum(m.count for m in measures),
+    }
     if not turnout.missing:
         told["margin"] = min(m.margin for m in measures)
-    return told
+    return record_of(MetricRecord, told)
 
 
 class Callback:
