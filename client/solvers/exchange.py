@@ -22,7 +22,7 @@ EXCHANGES = 5
 """Exchanges at most, from one support."""
 
 CLOSE = 1e-8
-"""Rows this close to the span of others, relative to their square, are left to the exact method."""
+"""Rows this close to the span of others, relative to their square, are no start: they may contradict them."""
 
 
 @dataclass(frozen=True)
