@@ -25,8 +25,8 @@ from strategies import Callback, Costs, LocalSolveStrategy, Turnout
 Matrix = NDArray[np.float64]
 Vector = NDArray[np.float64]
 
-repeatable = settings(derandomize=True, database=None, deadline=None, max_examples=60)
-"""For property tests: the same cases on every machine, however slow it is."""
+repeatable = settings(derandomize=True, database=None, max_examples=60)
+"""For property tests: the same cases on every machine."""
 
 
 class Shard(NamedTuple):

@@ -1,7 +1,6 @@
 """`localgd serve` and `localgd join`: the same model as in one process, whatever happens to the clients."""
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +9,7 @@ import pytest
 
 from localgd import pki
 from tests.e2e.data import RunFiles, blobs, write_federation
-from tests.processes import Finished, Process, Processes, free_port
+from tests.processes import Finished, Processes, free_port
 
 pytestmark = pytest.mark.xdist_group("e2e-serve")
 
@@ -32,15 +31,12 @@ def assert_same_model(ours: Path, theirs: Path) -> None:
     assert len(mine.rows) == len(other.rows)
 
 
-@pytest.mark.parametrize(
-    ("strategy", "solver"),
-    [("modified-local-gd", "projection"), ("modified-local-gd", "proximal"), ("local-gd", "gradient")],
-)
 def test_six_client_processes_give_the_model_of_one_process(
-    strategy: str, solver: str, shards: Path, processes: Processes, localgd: Command, tmp_path: Path
+    shards: Path, processes: Processes, localgd: Command, tmp_path: Path
 ) -> None:
+    """With gradient steps; the README does so with proximal ones, `test_mutual_tls` with projections."""
     config = write_config(
-        tmp_path / "config.toml", strategy=strategy, solver=solver, local_steps=100, num_server_rounds=20
+        tmp_path / "config.toml", strategy="local-gd", local_steps=100, num_server_rounds=20
     )
     address = f"127.0.0.1:{free_port()}"
     server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "far")
@@ -56,7 +52,7 @@ def test_six_client_processes_give_the_model_of_one_process(
     assert "certified angle" in finished.last_line
     assert str(tmp_path / "far") in finished.last_line
     for k, client in enumerate(clients):
-        ended = client.wait(20)
+        ended = client.wait()
         assert (ended.code, ended.stderr) == (0, "")
         assert f"client-{k}: " in ended.stdout
         assert f"joined {address} as client-{k}" in ended.stdout
@@ -82,7 +78,7 @@ def test_mutual_tls(shards: Path, processes: Processes, localgd: Command, tmp_pa
     near = ("-c", "dataset=file", "-c", "data-dir=data", "-c", "reference=none")
     assert localgd("run", config, *near, "--out", "near").code == 0
     assert server.wait().code == 0
-    assert [client.wait(20).code for client in clients] == [0, 0, 0]
+    assert [client.wait().code for client in clients] == [0, 0, 0]
     assert_same_model(tmp_path / "far", tmp_path / "near")
     told = RunFiles(tmp_path / "far").json("handshake.json")["clients"]
     assert [client["name"] for client in told] == list(names)
@@ -110,42 +106,6 @@ def test_the_only_client_certificate_names_the_client(processes: Processes, tmp_
     assert "\n" not in server.stdout().rstrip("\n")
 
 
-def test_a_killed_client_that_starts_again_does_not_change_the_model(
-    processes: Processes, localgd: Command, tmp_path: Path
-) -> None:
-    """The one that comes back has lost what the handshake told it, and is told again."""
-    data = write_federation(tmp_path / "data", *(blobs(seed, 40, 60) for seed in range(2)))
-    config = write_config(
-        tmp_path / "config.toml",
-        strategy="local-gd",
-        num_server_rounds=8,
-        local_steps=20_000,  # so that a round takes a while
-        clients=2,
-    )
-    address = f"127.0.0.1:{free_port()}"
-    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "far")
-
-    def join(name: str) -> Process:
-        return processes.localgd("join", address, "--insecure", "--data", data / f"{name}.npz")
-
-    steady, killed = join("client-0"), join("client-1")
-    server.wait_for(r"\n +1 ")
-    steady.signal(signal.SIGSTOP)  # the run waits for it, in whatever round
-    killed.signal(signal.SIGKILL)
-    assert killed.wait().code == -signal.SIGKILL
-    server.wait_for("client-1 is gone")
-    back = join("client-1")
-    server.wait_for("client-1 is back")
-    steady.signal(signal.SIGCONT)
-    near = ("-c", "dataset=file", "-c", f"data-dir={data}", "-c", "reference=none")
-    assert localgd("run", config, *near, "--out", "near").code == 0
-    finished = server.wait()
-    assert finished.code == 0, finished.stderr
-    assert [steady.wait(20).code, back.wait(20).code] == [0, 0]
-    assert_same_model(tmp_path / "far", tmp_path / "near")
-    assert [row["round"] for row in RunFiles(tmp_path / "far").rows] == list(range(1, 9))
-
-
 def test_a_silent_client_ends_the_run_by_name(processes: Processes, tmp_path: Path) -> None:
     data = write_federation(tmp_path / "data", *(blobs(seed, 40, 60) for seed in range(2)))
     config = write_config(
@@ -169,7 +129,7 @@ def test_a_silent_client_ends_the_run_by_name(processes: Processes, tmp_path: Pa
     assert "did not answer within 2 s" in line
     assert "client-1" in line
     assert "client-0" not in line
-    ended = clients[0].wait(20)
+    ended = clients[0].wait()
     assert ended.code == 1
     [line] = ended.stderr.splitlines()
     assert "did not answer within 2 s" in line
@@ -179,28 +139,6 @@ def test_a_silent_client_ends_the_run_by_name(processes: Processes, tmp_path: Pa
     assert summary["stopped_by"] == "failed"
     assert summary["final"] == directory.rows[-1]
     assert "client-1" in summary["error"]
-
-
-def test_an_interrupted_server_tells_its_clients(processes: Processes, tmp_path: Path) -> None:
-    data = write_federation(tmp_path / "data", blobs(0), blobs(1))
-    config = write_config(tmp_path / "config.toml", num_server_rounds=1_000_000, clients=2)
-    address = f"127.0.0.1:{free_port()}"
-    server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "run")
-    clients = [
-        processes.localgd("join", address, "--insecure", "--data", data / f"client-{k}.npz") for k in range(2)
-    ]
-    server.wait_for(r"\n +2 ")
-    server.signal(signal.SIGINT)
-    began = time.monotonic()
-    finished = server.wait()
-    assert time.monotonic() - began < 20
-    assert (finished.code, finished.stderr) == (130, "localgd: interrupted\n")
-    for client in clients:
-        ended = client.wait(20)
-        assert ended.code == 1
-        [line] = ended.stderr.splitlines()
-        assert "interrupted" in line
-    assert RunFiles(tmp_path / "run").json("summary.json")["stopped_by"] == "interrupted"
 
 
 def test_too_few_clients_end_the_wait(processes: Processes, tmp_path: Path) -> None:
@@ -214,7 +152,7 @@ def test_too_few_clients_end_the_wait(processes: Processes, tmp_path: Path) -> N
     [line] = finished.stderr.splitlines()
     assert "join-timeout" in line
     assert "min-clients = 2" in line
-    ended = client.wait(20)
+    ended = client.wait()
     assert ended.code == 1
     assert "min-clients = 2" in ended.stderr
     assert not (tmp_path / "run").exists()

@@ -117,6 +117,8 @@ def _kill(process: Process, out: Path, whole: RunFiles, when: Moment) -> None:
     done = process.wait()
     assert done.code == EXIT_CODES[when.how], done
     assert "Traceback" not in done.stderr
+    if when.how == signal.SIGINT:
+        assert done.stderr == "localgd: interrupted\n"
 
 
 def _look(out: Path, when: Moment) -> Killed:

@@ -11,7 +11,6 @@ from tests.faults.effort import FUZZED
 fuzz = settings(
     derandomize=True,  # the same cases on every machine
     database=None,
-    deadline=None,
     max_examples=FUZZED,
     suppress_health_check=list(HealthCheck),
 )

@@ -97,8 +97,9 @@ def test_a_killed_superlink_delays_a_run_and_changes_no_bit(
         rows = rows_written(out)
         time.sleep(2)
         flower.restart()
-        said_by(submit)
+        said = said_by(submit)
     assert rows < ROUNDS
+    assert f"the results go to {out}" in said
     whole = in_one_process(data, tmp_path / "whole", clients=CLIENTS, num_server_rounds=ROUNDS)
     assert_identical(RunFiles(out), whole)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
@@ -300,7 +300,6 @@ def test_npz_with_a_member_that_is_no_array(tmp_path: Path) -> None:
     refused(path, "X must hold real numbers, not text")
 
 
-@settings(max_examples=300, deadline=None)
 @given(data=st.data())
 def test_npz_damage_is_refused_or_harmless(
     data: st.DataObject, tmp_path_factory: pytest.TempPathFactory
@@ -351,7 +350,6 @@ def test_csv_numeric_column_names_are_a_header(csv: Callable[..., Path]) -> None
     assert read(csv("0,1,label\n5,6,x\n")).columns == ("0", "1")
 
 
-@settings(deadline=None)
 @given(
     hnp.arrays(
         np.float64, hnp.array_shapes(min_dims=2, max_dims=2, max_side=5), elements=st.floats(-1e308, 1e308)
@@ -426,7 +424,6 @@ def test_csv_cell_too_large_for_the_reader(csv: Callable[..., Path]) -> None:
     )
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.one_of(st.binary(), st.text(alphabet='alb,"e\n\r1.-\0 ').map(str.encode)))
 def test_csv_of_any_bytes_is_read_or_refused(
     tmp_path_factory: pytest.TempPathFactory, content: bytes

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from common import datafiles, datasets
@@ -268,7 +268,6 @@ def test_split_leaves_rows_to_train_on() -> None:
 # shard
 
 
-@settings(deadline=None)
 @given(
     SIZES,
     st.integers(1, 6),
