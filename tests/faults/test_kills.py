@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from common.geometry import angle
 from tests.e2e.data import RunFiles
 from tests.faults.effort import CLIENTS_KILLED, INTERRUPTED, SERVERS_KILLED
 from tests.faults.federations import KINDS, Federation
@@ -76,3 +77,28 @@ def test_a_killed_client_that_starts_again_changes_no_bit(
     when = Moment.draw(np.random.default_rng(1000 + number), ROUNDS)
     rows = kill_client(federation, keys(kind), tmp_path / "run", whole(kind), when, k=number % CLIENTS)
     print(f"client-{number % CLIENTS}, {kind}, {when}: after {rows} rows")
+
+
+def test_a_run_goes_on_without_a_client_and_takes_it_back(
+    federation: Federation, whole: Whole, tmp_path: Path
+) -> None:
+    """Nothing is certified while it is away, so a run that ends by its certificate has it back."""
+    out, patient = tmp_path / "run", {"on-missing": "skip", "min-clients": 1, "join-timeout": 1}
+    begun = KINDS["cutting-plane"] | {"num-server-rounds": 2, **patient}
+    server = federation.serve(begun | {"join-timeout": 60}, "--out", out)
+    clients = [federation.join(k) for k in range(CLIENTS)]
+    assert [process.wait().code for process in (server, *clients)] == [0, 0, 0]
+    longer = begun | {"num-server-rounds": 100_000, "stop-at-certified-angle": 1e-3}
+    steady = federation.join(0)
+    server = federation.serve(longer, "--resume", out)
+    server.wait_for("not here: client-1; on-missing = skip: it begins without")
+    late = federation.join(1)
+    for process in (server, steady, late):
+        done = process.wait()
+        assert (done.code, done.stderr) == (0, ""), done
+    assert "client-1 is back" in server.stdout()
+    run, exact = RunFiles(out), whole("cutting-plane")
+    assert [row["missing"] for row in run.rows[:2]] == [[], ["client-1"]]
+    assert {row["certified_angle_deg"] for row in run.rows if row["missing"]} == {180.0}
+    assert run.json("summary.json")["stopped_by"] == "certified-angle"
+    assert angle(run.weights, exact.weights) <= 2e-3
