@@ -1,5 +1,6 @@
 """The gRPC stream with clients that do not do what ours do, and networks that do not carry: nobody waits."""
 
+import contextlib
 import socket
 import threading
 import time
@@ -13,6 +14,7 @@ import pytest
 from flwr.app import Array, ArrayRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
+import client.stream
 import server.grids.connection
 import server.grids.listening
 import server.grids.replies
@@ -105,6 +107,21 @@ def exchanged(
     thread = threading.Thread(target=lambda: replies.extend(grid.exchange(messages, timeout)), daemon=True)
     thread.start()
     return thread, replies
+
+
+@contextlib.contextmanager
+def joined(address: str, app: ClientApp, report: Callable[[str], None] = lambda line: None) -> Iterator[None]:
+    """A client of ours in a thread, which ends by itself when the server is closed within."""
+    thread = threading.Thread(
+        target=join,
+        args=(address, app, {}, "a"),
+        kwargs={"credentials": None, "retry_for": WAIT, "report": report},
+        daemon=True,
+    )
+    thread.start()
+    yield
+    thread.join(WAIT)
+    assert not thread.is_alive()
 
 
 def test_a_client_that_answers_twice_or_unasked_is_named_counted_and_in_the_end_left_out(
@@ -281,6 +298,26 @@ def test_a_slow_network_is_not_taken_for_a_lost_one(grid: StreamGrid) -> None:
         assert len(replies) == 1
 
 
+def test_a_client_notices_a_server_that_hangs_and_finds_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is stopped, or its machine: connections stay open, new ones too, and nothing answers."""
+    monkeypatch.setattr(client.stream, "KEEPALIVE_SECONDS", 1.0)
+    monkeypatch.setattr(client.stream, "CONNECT_SECONDS", 1)
+    lines: list[str] = []
+    with (
+        StreamGrid("127.0.0.1:0", credentials=None, keepalive=QUICK) as grid,
+        Proxy(grid.port) as proxy,
+        joined(proxy.address, ClientApp(), lines.append),
+    ):
+        grid.wait_for_clients(1, 1, WAIT)
+        proxy.silence()
+        eventually(lambda: "not reachable, trying again" in lines[-1])
+        eventually(lambda: grid.wait_for_clients(1, 0, 0) == [])
+        proxy.resume()
+        assert grid.wait_for_clients(1, 1, WAIT) == ["a"]
+        eventually(lambda: [line[:6] for line in lines].count("joined") == 2)
+        grid.close()
+
+
 def test_a_connection_that_says_nothing_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server.grids.listening, "HANDSHAKE_SECONDS", 0.5)
     with (
@@ -304,15 +341,11 @@ def test_a_connection_cut_anywhere_in_a_message_loses_nothing(seed: int) -> None
         computed.append(float(received[0]))
         return Message(vector(len(received), 2 * received[0]), reply_to=message)
 
-    with StreamGrid("127.0.0.1:0", credentials=None) as grid, Proxy(grid.port) as proxy:
-        lines: list[str] = []
-        client = threading.Thread(
-            target=join,
-            args=(proxy.address, app, {}, "a"),
-            kwargs={"credentials": None, "retry_for": WAIT, "report": lines.append},
-            daemon=True,
-        )
-        client.start()
+    with (
+        StreamGrid("127.0.0.1:0", credentials=None) as grid,
+        Proxy(grid.port) as proxy,
+        joined(proxy.address, app),
+    ):
         grid.wait_for_clients(1, 1, WAIT)
         for number in range(5):
             proxy.cut_after(int(rng.integers(1, 4_000_000)))
@@ -322,6 +355,4 @@ def test_a_connection_cut_anywhere_in_a_message_loses_nothing(seed: int) -> None
         assert computed == [0.0, 1.0, 2.0, 3.0, 4.0]
         proxy.cut_after(2**40)  # so not at the end
         grid.close()
-    client.join(WAIT)
-    assert not client.is_alive()
     assert proxy.accepted >= 3
