@@ -47,11 +47,21 @@ def start_node(flower: DurableFlower, data: Path, k: int, log: str) -> None:
 
 
 @contextlib.contextmanager
-def submitted(flower: DurableFlower, out: Path, **keys: Value) -> Iterator[subprocess.Popen[str]]:
-    """Hand a run to the SuperLink."""
+def submitted(
+    flower: DurableFlower, out: Path, place: str = "out", /, **keys: Value
+) -> Iterator[subprocess.Popen[str]]:
+    """Hand a run to the SuperLink, into a new directory or, with ``place`` "resume", to go on in one."""
     config = out.with_suffix(".toml")
     config.write_text(f'strategy = "cutting-plane"\nclients = {CLIENTS}\n')
-    command = [sys.executable, "-m", "localgd", "submit", config, CONNECTION, *set_keys(out=str(out), **keys)]
+    command = [
+        sys.executable,
+        "-m",
+        "localgd",
+        "submit",
+        config,
+        CONNECTION,
+        *set_keys(**{place: str(out)}, **keys),
+    ]
     with subprocess.Popen(
         [*map(str, command), "--timeout", "300"],
         env=flower.environment,
@@ -131,6 +141,7 @@ def test_a_run_goes_on_without_a_killed_supernode_and_takes_it_back(
 def test_a_run_that_waits_changes_no_bit_when_a_supernode_is_killed(
     flower: DurableFlower, data: Path, tmp_path: Path
 ) -> None:
+    """Nor does a resume."""
     out = tmp_path / "run"
     with submitted(flower, out, num_server_rounds=ROUNDS) as submit:
         wait_for(submit, out, rows=1)
@@ -138,5 +149,7 @@ def test_a_run_that_waits_changes_no_bit_when_a_supernode_is_killed(
         start_node(flower, data, 0, "client-0-again")
         said = said_by(submit)
     assert "client-0 is back" in said
-    whole = in_one_process(data, tmp_path / "whole", clients=CLIENTS, num_server_rounds=ROUNDS)
+    with submitted(flower, out, "resume", num_server_rounds=ROUNDS + 2) as submit:
+        assert f"going on from the checkpoint of round {ROUNDS}" in said_by(submit)
+    whole = in_one_process(data, tmp_path / "whole", clients=CLIENTS, num_server_rounds=ROUNDS + 2)
     assert_identical(RunFiles(out), whole)
