@@ -40,7 +40,6 @@ def handshake(
     intercept: bool = True,
     scale: str = "standard",
     timeout: float = 600.0,
-    salt: str = "",
 ) -> Federation:
     """Get to know the clients and agree on how their rows are prepared.
 
@@ -54,8 +53,6 @@ def handshake(
         As in the configuration.
     timeout
         Seconds for each of the two messages.
-    salt
-        What the data's fingerprints are salted with; random if not given.
 
     Raises
     ------
@@ -64,14 +61,14 @@ def handshake(
     RunError
         When a client does not answer or fails.
     """
-    salt = salt or secrets.token_hex(8)
+    salt = secrets.token_hex(8)
     question = pack_describe(salt, scale == "standard", settings.loss)
     descriptions = _descriptions(grid, nodes, question, timeout)
-    ordered = list(descriptions.values())
-    columns = _check_columns(ordered)
+    told = list(descriptions.values())
+    columns = _check_columns(told)
     preparation = Preparation(
-        _scaling(ordered, intercept, scale),
-        common_classes(ordered, settings.loss),
+        _scaling(told, intercept, scale),
+        common_classes(told, settings.loss),
         settings.loss,
         settings.engine,
         settings.device,
