@@ -133,33 +133,42 @@ def cost(runs: Runs) -> str:
 
 def draw(runs: Runs) -> dict[str, Figure]:
     """Draw the certified angle against the round for the best of each, and rounds against bytes."""
-    figure, grid = panels(1, 2, height=3.9)
-    for axes, data in zip(grid[0], ("tissue", "parkinson"), strict=True):
+    figure, grid = panels(2, 2, height=3.1)
+    for column, data in enumerate(("tissue", "parkinson")):
         for run in best(runs, data):
+            theirs = str(run["strategy"]).startswith("flower:")
             pairs = zip(run.curve["round"], run.curve["certified"], strict=True)
             shown = [(r, a) for r, a in pairs if a is not None and a < 90]
-            theirs = str(run["strategy"]).startswith("flower:")
-            look = strategy_look(run["strategy"], run["solver"] if not theirs else "")
-            look |= {"linewidth": 0.9, "markersize": 3} if theirs else {}
-            axes.loglog([r for r, _ in shown], [a for _, a in shown], **look)
-        for target in TARGETS:
-            axes.axhline(target, color="#57606a", linewidth=0.8, linestyle=(0, (1, 2)))
-        axes.set_ylim(0.05, 100)
-        plain(axes)
-        label(axes, data, "round r", "certified angle, degrees" if axes is grid[0, 0] else "")
-    handles, names = grid[0, 0].get_legend_handles_labels()
-    figure.legend(handles, names, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)
+            look = strategy_look(run["strategy"], "" if theirs else run["solver"])
+            grid[int(theirs), column].loglog([r for r, _ in shown], [a for _, a in shown], **look)
+        ours, theirs = grid[:, column]
+        for axes, low in ((ours, 0.05), (theirs, 8)):
+            axes.set_xlim(0.8, 1250)
+            axes.set_ylim(low, 100)
+            plain(axes)
+            for target in TARGETS:
+                axes.axhline(target, color="#57606a", linewidth=0.8, linestyle=(0, (1, 2)))
+        label(ours, f"{data}: this project's strategies", y="" if column else "certified angle, degrees")
+        label(theirs, f"{data}: Flower's", "round r", "" if column else "certified angle, degrees")
+    entries = {  # the best form of a strategy may be another one on the other data
+        name: handle
+        for axes in grid.flat
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    figure.legend(entries.values(), entries, loc="outside lower center", ncols=6, fontsize=7.5, frameon=False)
     more, grid = panels(1, 1, width=5.2, height=3.3)
     cuts = Runs(run for run in runs if "cuts" in run.keys)
     axes = grid[0, 0]
-    for d, colour, mark in zip(cuts.values("dataset"), ("#0072b2", "#d55e00", "#009e73"), "osD", strict=True):
+    lines = ("-", (0, (5, 2)), (0, (1, 1.5)))
+    for d, line, mark in zip(cuts.values("dataset"), lines, "osD", strict=True):
         points = []
         for q in cuts.values("cuts"):
             own = cuts.of(dataset=d, cuts=q)
             if all(run.facts["to"][-1] for run in own):
                 rounds, sent = (median(run.facts[f][-1] for run in own) for f in ("to", "kilobytes"))
                 points.append((rounds, sent, q))
-        axes.loglog([p[0] for p in points], [p[1] for p in points], color=colour, marker=mark, ms=5, label=d)
+        look = strategy_look("cutting-plane") | {"linestyle": line, "marker": mark, "label": d}
+        axes.loglog([p[0] for p in points], [p[1] for p in points], **look)
         for rounds, sent, q in points:
             axes.annotate(f" {q}", (rounds, sent), fontsize=7.5, textcoords="offset points", xytext=(3, 4))
     plain(axes)
@@ -167,5 +176,5 @@ def draw(runs: Runs) -> dict[str, Figure]:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
     label(axes, "cutting planes to a certified 0.1°; numbers: cuts", "rounds", "kilobytes that a client sent")
-    axes.legend(fontsize=8)
+    axes.legend(fontsize=8, loc="center right")
     return {"beyond": figure, "cuts": more}

@@ -3,10 +3,10 @@
     python examples/paper/rounds_to_target.py [--rounds 5000] [--data tissue] [--only consensus] …
 
 Every strategy gets the same shards and the same budget of rounds.  Those with a learning rate get the best
-of a grid: each of its settings runs for `--screen` rounds; for each solver the one that is certified nearest
-then (or is truly nearest, where nothing is certified) runs for all, and the better one counts.  What has been
-run is kept in the .json beside this file, so that the study can be stopped and taken up again; delete it to
-start anew.
+of a grid: each of its settings runs for `--screen` rounds; the two that are certified nearest then (or are
+truly nearest, where nothing is certified), one with each solver, run for all, and the better one counts.
+What has been run is kept in the .json beside this file, so that the study can be stopped and taken up
+again; delete it to start anew.
 """
 
 import argparse
@@ -150,17 +150,16 @@ def rank(cell: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def finalists(study: Study, data: str, strategy: str, screen: int) -> list[dict[str, Value]]:
-    """Return the settings of a strategy's grid that run for all rounds, the nearest after a screening first.
+    """Return the two settings of a grid that run for all rounds, the nearest after a screening first.
 
-    One for each solver, because projections are near at once and may stall where gradient steps go on.
+    One for each solver where there are two, because projections are near at once and may stall where
+    gradient steps go on.
     """
     grid = list(settings(strategy))
     if len(grid) == 1:
         return grid
-    nearest: dict[Value, dict[str, Value]] = {}
-    for keys in sorted(grid, key=lambda keys: rank(study.run(data, strategy, keys, screen))):
-        nearest.setdefault(keys["solver"], keys)
-    return list(nearest.values())
+    first, *others = sorted(grid, key=lambda keys: rank(study.run(data, strategy, keys, screen)))
+    return [first, next((keys for keys in others if keys["solver"] != first["solver"]), others[0])]
 
 
 def table(study: Study, data: str, strategies: tuple[str, ...], rounds: int) -> Iterator[str]:
@@ -189,7 +188,7 @@ def main() -> None:
     """Run the study, or what is left of it, and print its tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5000)
-    parser.add_argument("--screen", type=int, default=100, help="rounds of every setting of a grid")
+    parser.add_argument("--screen", type=int, default=1000, help="rounds of every setting of a grid")
     parser.add_argument("--data", nargs="+", choices=list(DATA), default=list(DATA))
     parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--cache", type=Path, default=CACHE, help="what has been run")
