@@ -66,7 +66,7 @@ test-compose: $(DEV) ## the same in containers, if there is a Docker engine or o
 faults: $(DEV) ## kill, fuzz and soak far longer than the tests do, half an hour (ARGS='-k servers', LOCALGD_SOAK_ROUNDS=1000)
 	LOCALGD_FAULTS=1 OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 0 -s -v tests/faults $(ARGS)
 
-bench: $(DEV) ## every figure of benchmarks/results.md, measured here and now (ARGS='--quick')
+bench: $(DEV) $(RAY) ## every figure of benchmarks/results.md, measured here and now (ARGS='--quick')
 	$(BIN)/python -m benchmarks $(ARGS)
 
 reproduce: $(STAMP) ## the paper's claims: what has not been run yet, the figures, docs/reproduction.md (ARGS='--fresh')

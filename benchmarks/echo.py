@@ -1,6 +1,7 @@
 """The bare transport that the gRPC stream is compared with: frames out, the same frames back, no Flower.
 
-As a program it is one client: ``python -m benchmarks.echo ADDRESS TLS-DIRECTORY NAME``.
+As a program it is the server, ``python -m benchmarks.echo serve TLS-DIRECTORY CLIENTS``, which makes rounds
+as it is told to, or one client, ``python -m benchmarks.echo join TLS-DIRECTORY ADDRESS NAME``.
 """
 
 import sys
@@ -56,14 +57,15 @@ class EchoServer:
         while len(self._open) < self._clients:
             self._open.append(self._outboxes.get(timeout=60))
 
-    def rounds(self, frame: bytes, count: int) -> None:
-        """Send the frame to all and receive it from all, so many times."""
+    def rounds(self, size: int, count: int) -> None:
+        """Send so many bytes to all and receive them from all, so many times."""
+        frame = bytes(size)
         for _ in range(count):
             for outbox in self._open:
                 outbox.put(frame)
             for _ in self._open:
-                if (size := self._inbox.get(timeout=60)) != len(frame):
-                    raise AssertionError(f"{len(frame)} bytes went out, {size} came back")
+                if (back := self._inbox.get(timeout=60)) != size:
+                    raise AssertionError(f"{size} bytes went out, {back} came back")
 
     def _serve(self, frames: Iterator[bytes], context: Any) -> Iterator[bytes]:
         outbox: SimpleQueue[bytes | None] = SimpleQueue()
@@ -82,7 +84,17 @@ class EchoServer:
             outbox.put(None)
 
 
-def client(address: str, tls: Path, name: str) -> None:
+def serve(tls: Path, clients: int) -> None:
+    """Tell the port; once all clients are there, make rounds for each line ``BYTES COUNT`` that comes in."""
+    with EchoServer(tls, clients) as server:
+        print(server.port, flush=True)
+        server.wait()
+        for line in sys.stdin:
+            server.rounds(*map(int, line.split()))
+            print("done", flush=True)
+
+
+def join(tls: Path, address: str, name: str) -> None:
     """Send back whatever comes, until the server ends the stream."""
     ca, certificate, key = ((tls / file).read_bytes() for file in ("ca.crt", f"{name}.crt", f"{name}.key"))
     credentials = grpc.ssl_channel_credentials(ca, key, certificate)
@@ -94,4 +106,7 @@ def client(address: str, tls: Path, name: str) -> None:
 
 
 if __name__ == "__main__":
-    client(sys.argv[1], Path(sys.argv[2]), sys.argv[3])
+    if sys.argv[1] == "serve":
+        serve(Path(sys.argv[2]), int(sys.argv[3]))
+    else:
+        join(Path(sys.argv[2]), *sys.argv[3:])

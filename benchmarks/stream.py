@@ -5,10 +5,9 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from benchmarks.echo import EchoServer
 from benchmarks.federations import Rounds, client_files
 from benchmarks.table import Row
 from benchmarks.timing import in_turns, text
@@ -31,28 +30,25 @@ def rows(quick: bool) -> Iterator[Row]:
 def against_echo(dimension: int, rounds: int, repeats: int) -> Row:
     """Have the processes of both there at the same time, and time rounds of the one and the other in turns.
 
-    Our time is that of a whole run, whose closing evaluation is one more message to each client.
+    The echo's server is a process of its own: two of gRPC's servers in one process wake each other up. Our
+    time is that of a whole run, whose closing evaluation is one more message to each client.
     """
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         directory = Path(name)
         ours = stack.enter_context(served(directory, dimension))
-        echo = stack.enter_context(EchoServer(directory / "tls", CLIENTS))
-        for who in NAMES:
-            echoing = "benchmarks.echo", f"127.0.0.1:{echo.port}", directory / "tls", who
-            stack.enter_context(process("-m", *echoing))
-        echo.wait()
+        echo = stack.enter_context(echoed(directory / "tls"))
         ours(2)
         costs = ours.costs[-1]
-        frame = bytes(max(costs.sent, costs.received) // CLIENTS)
+        size = max(costs.sent, costs.received) // CLIENTS
+        echo(size, 2)
         taken, bare = in_turns(
             lambda: ours(rounds),
-            lambda: echo.rounds(frame, rounds),
+            lambda: echo(size, rounds),
             repeats=repeats,
         )
-        echo.close()
     return Row(
         f"gRPC stream round, mutual TLS, {CLIENTS} processes, d = {dimension}",
-        f"a bare grpcio echo of the same {len(frame)} bytes by as many processes",
+        f"a bare grpcio echo of the same {size} bytes by as many processes",
         f"{text(taken.median / rounds)} against {text(bare.median / rounds)}",
         taken.median / bare.median,
         2.0,
@@ -79,11 +75,38 @@ def served(directory: Path, dimension: int) -> Iterator[Rounds]:
 
 
 @contextlib.contextmanager
-def process(*arguments: object, output: int = subprocess.DEVNULL) -> Iterator[subprocess.Popen[bytes]]:
+def echoed(tls: Path) -> Iterator[Callable[[int, int], None]]:
+    """Have a process for each client echo what the server's process sends: so many bytes, so many times."""
+    serve, pipe = ("-m", "benchmarks.echo", "serve", tls, CLIENTS), subprocess.PIPE
+    with process(*serve, output=pipe, input=pipe) as server, contextlib.ExitStack() as stack:
+        assert server.stdin is not None
+        assert server.stdout is not None
+        address = f"127.0.0.1:{int(server.stdout.readline())}"
+        for who in NAMES:
+            stack.enter_context(process("-m", "benchmarks.echo", "join", tls, address, who))
+
+        def rounds(size: int, count: int) -> None:
+            assert server.stdin is not None
+            assert server.stdout is not None
+            server.stdin.write(b"%d %d\n" % (size, count))
+            server.stdin.flush()
+            if not server.stdout.readline():
+                raise RuntimeError("the echo has failed")
+
+        try:
+            yield rounds
+        finally:
+            server.stdin.close()  # so it ends, and its clients with it
+
+
+@contextlib.contextmanager
+def process(
+    *arguments: object, output: int = subprocess.DEVNULL, input: int = subprocess.DEVNULL
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run this Python with arguments; it ends by itself in a few seconds, or is killed."""
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
     with subprocess.Popen(
-        [sys.executable, *map(str, arguments)], env=environment, stdout=output, cwd=ROOT
+        [sys.executable, *map(str, arguments)], env=environment, stdin=input, stdout=output, cwd=ROOT
     ) as started:
         try:
             yield started

@@ -643,9 +643,9 @@ def test_runs_that_fail(failed: Callable[..., str], folder: Path, monkeypatch: p
         return client_app(message, context)
 
     with joined(folder, address, client_app, hangs):
-        line = failed(*serve, "-c", "round-timeout=2", "--out", "hung", given="client-1 hangs")
+        line = failed(*serve, "-c", "round-timeout=5", "--out", "hung", given="client-1 hangs")
         over.set()
-    assert "round 1: client-1 did not answer within 2 s" in line
+    assert "round 1: client-1 did not answer within 5 s" in line
 
     def fails(message: Message, context: Context) -> Message:
         if message.metadata.message_type == TRAIN:
