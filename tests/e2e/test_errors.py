@@ -24,7 +24,7 @@ from client import stream
 from client.app import app as client_app
 from client.dataset import node_config
 from common.datafiles import Dataset
-from common.errors import RunError
+from common.errors import LocalGDError
 from common.messages import TRAIN
 from localgd import pki
 from localgd.tls import why_revoked
@@ -615,7 +615,7 @@ def joined(
         node = node_config(folder / "data" / f"{name}.npz", "label", None)
         try:
             stream.join(address, app, node, name, credentials=None, retry_for=20, report=lambda line: None)
-        except RunError as error:
+        except LocalGDError as error:  # a UserError where the server has ended before it was there
             told[name] = str(error)
 
     threads = [threading.Thread(target=attend, args=(k, app)) for k, app in enumerate(apps)]

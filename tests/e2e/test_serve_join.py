@@ -111,10 +111,10 @@ def test_a_silent_client_ends_the_run_by_name(processes: Processes, tmp_path: Pa
     config = write_config(
         tmp_path / "config.toml",
         strategy="local-gd",
-        num_server_rounds=1000,
-        local_steps=2000,
+        num_server_rounds=100_000,
+        local_steps=100,
         clients=2,
-        round_timeout=2.0,
+        round_timeout=5.0,
     )
     address = f"127.0.0.1:{free_port()}"
     server = processes.localgd("serve", config, "--insecure", "--address", address, "--out", tmp_path / "run")
@@ -126,13 +126,13 @@ def test_a_silent_client_ends_the_run_by_name(processes: Processes, tmp_path: Pa
     finished = server.wait()
     assert finished.code == 1
     [line] = finished.stderr.splitlines()
-    assert "did not answer within 2 s" in line
+    assert "did not answer within 5 s" in line
     assert "client-1" in line
     assert "client-0" not in line
     ended = clients[0].wait()
     assert ended.code == 1
     [line] = ended.stderr.splitlines()
-    assert "did not answer within 2 s" in line
+    assert "did not answer within 5 s" in line
     assert "client-1" in line
     directory = RunFiles(tmp_path / "run")
     summary = directory.json("summary.json")

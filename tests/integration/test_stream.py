@@ -327,7 +327,7 @@ def test_a_straggler_gets_the_newest_message_next_and_its_late_reply_is_dropped(
 ) -> None:
     launch(grid.address, "a")
     grid.wait_for_clients(1, 1, WAIT)
-    assert ask(grid, "query.wait", gate.content, timeout=0.5) == []
+    assert ask(grid, "query.wait", gate.content, timeout=1.0) == []
     eventually(lambda: gate.times_started() == 1)
     assert ask(grid, "query.count", timeout=0.1) == []  # given up before it went out: never seen
     thread, replies = in_background(lambda: ask(grid, "query.count"))
@@ -418,7 +418,7 @@ def test_ctrl_c_ends_a_client_at_once_busy_waiting_or_retrying(
         nowhere = f"127.0.0.1:{nobody.getsockname()[1]}"
     busy = launch(grid.address, "busy")
     grid.wait_for_clients(1, 1, WAIT)
-    ask(grid, "query.wait", gate.content, timeout=0)
+    grid.push_messages([Message(gate.content, grid.get_node_ids()[0], "query.wait")])
     idle, retrying = launch(grid.address, "idle"), launch(nowhere, "retrying", retry_for=60)
     grid.wait_for_clients(2, 2, WAIT)
     eventually(lambda: gate.times_started() == 1 and "trying again" in launch.said("retrying"))
@@ -426,7 +426,7 @@ def test_ctrl_c_ends_a_client_at_once_busy_waiting_or_retrying(
     for process in (busy, idle, retrying):
         process.send_signal(signal.SIGINT)
     assert [process.wait(WAIT) for process in (busy, idle, retrying)] == [-signal.SIGINT] * 3
-    assert time.monotonic() - start < 2
+    assert time.monotonic() - start < 10, "one of them still waited for something"
 
 
 def test_an_unreachable_server_is_tried_for_a_while_then_named() -> None:

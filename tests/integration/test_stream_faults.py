@@ -309,8 +309,9 @@ def test_a_client_notices_a_server_that_hangs_and_finds_it_again(monkeypatch: py
         joined(proxy.address, ClientApp(), lines.append),
     ):
         grid.wait_for_clients(1, 1, WAIT)
+        eventually(lambda: lines != [])  # it knows that it has joined
         proxy.silence()
-        eventually(lambda: "not reachable, trying again" in lines[-1])
+        eventually(lambda: any("not reachable, trying again" in line for line in lines))
         eventually(lambda: grid.wait_for_clients(1, 0, 0) == [])
         proxy.resume()
         assert grid.wait_for_clients(1, 1, WAIT) == ["a"]
