@@ -30,9 +30,9 @@ def test_a_client_adds_little_to_its_base(engine: Engine, base: str, tag: str, t
 def test_an_image_holds_what_it_runs_and_nothing_more(engine: Engine, tag: str, target: str) -> None:
     image = f"localgd-{target}:{tag}"
     found = shell(
-        engine, image, f"for tool in {' '.join(TOOLS)}; do command -v $tool; done; echo /work; ls -A /work"
+        engine, image, f"for tool in {' '.join(TOOLS)}; do command -v $tool; done; pwd; ls -A /srv/localgd"
     )
-    assert found.splitlines() == ["/work"]
+    assert found.splitlines() == ["/srv/localgd"]
     script = f"import importlib.util as u; print([m for m in {HEAVY} if u.find_spec(m)])"
     assert shell(engine, image, f'/opt/localgd/bin/python -c "{script}"') == "[]"
     assert shell(engine, image, "ls -d /src /pip /run/secrets 2>/dev/null; id -u") == "10001"
@@ -42,7 +42,7 @@ def test_any_user_can_run_it_on_a_read_only_root(engine: Engine, tag: str) -> No
     said = shell(
         engine,
         f"localgd-client:{tag}",
-        "touch /opt/localgd/x /work/x 2>/dev/null; localgd pki --out $HOME/pki --client a && id -u",
+        "touch /opt/localgd/x /srv/localgd/x 2>/dev/null; localgd pki --out $HOME/pki --client a && id -u",
         *("--read-only", "--tmpfs", "/tmp", "--user", "12345:12345"),
     )
     assert "/tmp/pki/a.key" in said

@@ -86,7 +86,7 @@ def test_a_client_has_its_own_data_and_nobody_elses(paused: Stack, engine: Engin
         paused.execute("client-1", f"for f in {tried} {other}; do cat $f 2>/dev/null; done; echo end")
         == "end"
     )
-    script = "for d in /private /opt /etc /work; do touch $d/x 2>/dev/null && echo $d; done; true"
+    script = "for d in /private /opt /etc /srv/localgd; do touch $d/x 2>/dev/null && echo $d; done; true"
     assert paused.execute("client-1", script) == "", "it can write there"
     mounts = json.loads(engine.run("inspect", "--format", "{{json .Mounts}}", paused.container("client-1")))
     assert [(Path(mount["Source"]), mount["RW"]) for mount in mounts] == [(ours, False)]
