@@ -13,7 +13,7 @@ from flwr.common.logger import FLOWER_LOGGER, log
 from flwr.serverapp import Grid, ServerApp
 from numpy.typing import NDArray
 
-from common import virtual
+from common import interrupts, virtual
 from common.config import Config
 from common.errors import LocalGDError, NotSeparable, RunError
 from common.federation import Federation
@@ -69,7 +69,8 @@ def main(grid: Grid, context: Context) -> None:
     rates = strategy.settings.rates(strategy.settings.beta)
     score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
-    reference = find_reference(config, federation, all_data_here(grid, config) and not federation.absent)
+    with interrupts.at_once():
+        reference = find_reference(config, federation, all_data_here(grid, config) and not federation.absent)
 
     directory = RunDirectory(config, rows=max(earlier.number - 1, 0) if earlier else 0)
     if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in

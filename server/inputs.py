@@ -12,8 +12,8 @@ from flwr.common.logger import log
 from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
+from common import interrupts, virtual
 from common import reference as references
-from common import virtual
 from common.config import Config
 from common.errors import NotInstalled, RunError, UserError
 from common.federation import Federation
@@ -45,7 +45,7 @@ def wait_for_nodes(grid: Grid, wanted: int, config: Config) -> list[int]:
                 seen,
                 wanted,
             )
-        time.sleep(0.1)
+        interrupts.pause(0.1)
     if len(nodes) < min(config.min_clients, wanted):
         raise RunError(
             f"only {len(nodes)} of {wanted} clients came within join-timeout = {config.join_timeout:g} s; "

@@ -19,6 +19,7 @@ from common.handshake import (
     unpack_description,
     unpack_prepared,
 )
+from common.interrupts import pause
 from common.messages import DESCRIBE, PREPARE
 from strategies.replies import Hopeless, Refused, content_of, exchange
 
@@ -159,7 +160,7 @@ class Roster:
             self.look(deadline - time.monotonic())
             if name not in self._away:
                 return True
-            time.sleep(PAUSE)
+            pause(PAUSE)
         return False
 
     def look(self, timeout: float) -> None:

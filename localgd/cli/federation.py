@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from common import config as configuration
+from common import interrupts
 from common.config import Config
 from common.errors import UserError
 from localgd.cli.options import (
@@ -26,7 +27,6 @@ from localgd.cli.options import (
     Tls,
     log_plainly,
     say,
-    stop_on_sigterm,
     with_out,
     with_resume,
 )
@@ -54,11 +54,10 @@ def serve(
         values = configuration.read(config_file, override or ())
         values.setdefault("dataset", "file")  # the clients bring their own data
         config = Config.of(with_resume(with_out(values, out), out, resume))
-        stop_on_sigterm()
         from localgd.federations import serve as serve_federation
         from localgd.live import shown
 
-        with shown(quiet, as_json):
+        with interrupts.deferred(), shown(quiet, as_json):
             serve_federation(config, address, tls)
 
 
@@ -85,6 +84,7 @@ def join(
     --tls DIR holds ca.crt and this client's certificate and key, NAME.crt and NAME.key (see localgd pki).
     """
     _check_security(tls, insecure, insecure_network, address)
+    interrupts.end_on_the_spot()
     log_plainly()
     from client.app import app as client_app
     from client.dataset import load, node_config, source_of

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from common import config as configuration
+from common import interrupts
 from common.config import Config
 from common.errors import UserError
 from localgd.cli.options import (
@@ -16,7 +17,6 @@ from localgd.cli.options import (
     Quiet,
     Resume,
     say,
-    stop_on_sigterm,
     with_out,
     with_resume,
 )
@@ -33,11 +33,10 @@ def run(
     """Run a whole federation in this process."""
     values = configuration.read(config_file, override or ())
     config = Config.of(with_resume(with_out(values, out), out, resume))
-    stop_on_sigterm()
     from localgd.federations import run_in_process
     from localgd.live import shown
 
-    with shown(quiet, as_json):
+    with interrupts.deferred(), shown(quiet, as_json):
         run_in_process(config)
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from flwr.app import Context, Message, RecordDict, UserConfig
 from flwr.clientapp import ClientApp
 
+from common import interrupts
 from common.stream import answer
 from server.grids import StandaloneGrid
 
@@ -61,4 +62,5 @@ class InProcessGrid(StandaloneGrid):
             raise ValueError(f"no node {message.metadata.dst_node_id}: they are 1 to {len(self._contexts)}")
         self._stamp(message)
         context.run_id = message.metadata.run_id
-        return answer(self._client_app, message, context)
+        with interrupts.at_once():
+            return answer(self._client_app, message, context)

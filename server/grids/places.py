@@ -12,6 +12,7 @@ import grpc
 from flwr.common import log
 
 from common.frames import Outgoing
+from common.interrupts import wait_for
 from server.grids.connection import Connection
 from server.grids.identity import Refusal
 
@@ -128,7 +129,8 @@ class Places:
         announced: set[str] = set()
         while True:
             with self._changed:
-                self._changed.wait_for(
+                wait_for(
+                    self._changed,
                     lambda: len(self.connected()) >= wanted or set(self.connected()) - announced,
                     deadline - time.monotonic(),
                 )

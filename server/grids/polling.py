@@ -9,6 +9,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
 
+from common.interrupts import pause
 from common.messages import count_bytes
 from server.grids import ExchangeGrid
 
@@ -95,8 +96,8 @@ class PollingGrid(ExchangeGrid):
                 if message_id in fetched or now >= deadline:
                     break
                 if not came:
-                    pause = min(max(PATIENCE * (now - heard), SHORTEST), LONGEST)
-                    time.sleep(min(pause, deadline - now))
+                    patience = min(max(PATIENCE * (now - heard), SHORTEST), LONGEST)
+                    pause(min(patience, deadline - now))
             owed.remove(message_id)
             if (reply := fetched.pop(message_id, None)) is not None:
                 # An error that the SuperLink sends in a node's place counts as the node's own.

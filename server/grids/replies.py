@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 
 from common.frames import Incoming
+from common.interrupts import wait_for
 from server.grids.places import Client
 
 READ_AHEAD = 2**24
@@ -65,9 +66,9 @@ class Replies:
             for held, reply in self._held.items():
                 if self._is_near(held, reply.size):
                     reply.release()
-            if not self._changed.wait_for(settled, left):
+            if not wait_for(self._changed, settled, left):
                 # One that came in time is waited for; its stream's task sees to it that it comes or fails.
-                self._changed.wait_for(lambda: settled() or message_id not in self._begun)
+                wait_for(self._changed, lambda: settled() or message_id not in self._begun, None)
             self._awaited.discard(message_id)
             return self._here.pop(message_id, None)
 

@@ -27,6 +27,15 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         yield Federation.make(processes, CLIENTS)
 
 
+@pytest.fixture(autouse=True)
+def alone(federation: Federation) -> Iterator[None]:
+    """Let no client of a test that failed join the next one's server, on the same port."""
+    yield
+    for process in federation.processes.started:
+        if process.running():
+            process.end()
+
+
 @pytest.fixture(scope="module")
 def whole(federation: Federation) -> Whole:
     """A run that nobody has killed, of each kind."""
