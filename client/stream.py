@@ -152,22 +152,21 @@ def _attend(
     unwelcome = threading.Timer(WELCOME_SECONDS, call.cancel)
     unwelcome.daemon = True
     unwelcome.start()
-    joined = False
+    limit = incoming = None
     try:
-        welcome = dict(call.initial_metadata() or ())
-        unwelcome.cancel()
-        if words.LIMIT_KEY in welcome:
-            joined = True
-            on_joined()
-        incoming = None
+        # Not `call.initial_metadata()`: now and then gRPC lets that wait for ever for a call that has failed.
         for frame in call:
             try:
-                if incoming is None:
+                if limit is None:
+                    limit = int(frame)
+                    unwelcome.cancel()
+                    on_joined()
+                elif incoming is None:
                     incoming = Incoming(frame)
                 else:
                     incoming.add(frame)
-                if incoming.missing == 0:
-                    answer = desk.reply(incoming, int(welcome[words.LIMIT_KEY]))
+                if incoming is not None and incoming.missing == 0:
+                    answer = desk.reply(incoming, limit)
                     outbox.put(answer.frames(partial(int, incoming.answer_frames)))
                     incoming = None
             except ValueError as cause:
@@ -179,7 +178,7 @@ def _attend(
         if code in words.REFUSALS:
             text = "it is no localgd server" if code == "UNIMPLEMENTED" else text
             raise _Refused(text) from None
-        raise _Lost(joined, _why(text) or code) from None
+        raise _Lost(limit is not None, _why(text) or code) from None
     finally:
         unwelcome.cancel()
         outbox.put(None)

@@ -1,9 +1,9 @@
 """The words of the gRPC stream that server and client share. Nothing here opens a socket.
 
 One bidirectional stream per client, for the whole run; what it carries are the frames of `common.frames`. The
-client says who it is in the call's metadata; the server takes it in with its initial metadata, or refuses it
-with a status. The server has at most one message on its way to a client at a time, and a client sends nothing
-but the reply to it.
+client says who it is in the call's metadata; the server takes it in with a first frame, the size in bytes of
+the largest message that it takes, in decimal, or refuses it with a status. The server has at most one message
+on its way to a client at a time, and a client sends nothing but the reply to it.
 
 How a stream ends: OK, the run is done; ABORTED, the run failed and the text says why; a code in `REFUSALS`,
 trying again is of no use; anything else, the connection was lost.
@@ -20,7 +20,7 @@ from flwr.common.constant import ErrorCode
 
 from common.errors import UserError
 
-PROTOCOL_VERSION = 2
+PROTOCOL_VERSION = 3
 SERVICE = "localgd.Stream"
 METHOD = "Join"
 REFUSALS = {
@@ -40,8 +40,6 @@ NAME_KEY = "localgd-name-bin"
 SESSION_KEY = (
     "localgd-session"  # one per `join`: tells a client that comes back from a second one of its name
 )
-# Metadata from the server, with the acceptance.
-LIMIT_KEY = "localgd-max-message-bytes"
 
 MAX_MESSAGE_BYTES = 2**30
 MAX_NAME_LENGTH = 128

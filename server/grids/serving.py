@@ -10,7 +10,6 @@ from typing import Any
 import grpc
 from flwr.common import log
 
-from common import stream as words
 from common.frames import Incoming, TooLarge
 from server.grids.connection import Connection
 from server.grids.identity import Refusal
@@ -61,7 +60,7 @@ class Service:
             await context.abort(refusal.code, refusal.reason)
         ways: list[asyncio.Task[None]] = []
         try:
-            await context.send_initial_metadata(((words.LIMIT_KEY, str(self._max_message_bytes)),))
+            await context.write(str(self._max_message_bytes).encode())  # welcome
             ways = [
                 asyncio.create_task(connection.send()),
                 asyncio.create_task(self._receive(client, connection)),

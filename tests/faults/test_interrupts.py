@@ -54,15 +54,16 @@ print("interrupted", ended)
 CLIENT = """
 import sys
 from pathlib import Path
+from client import stream
 from client.app import app
 from client.dataset import node_config
-from client.stream import join
 from common.errors import RunError
 
+stream.WELCOME_SECONDS = 5.0  # between two servers of one process a call can get lost
 address, data = sys.argv[1], Path(sys.argv[2])
 while True:
     try:
-        join(address, app, node_config(data, "label", None), data.stem, credentials=None, retry_for=50,
+        stream.join(address, app, node_config(data, "label", None), data.stem, credentials=None, retry_for=50,
              report=lambda line: None)
     except RunError as error:
         assert str(error) == "the server was interrupted", error
@@ -72,12 +73,16 @@ while True:
 def test_an_interrupt_leaves_no_lock_wherever_it_falls(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         federation = Federation.make(processes, 2)
-        for k in range(2):
-            data = federation.data / f"client-{k}.npz"
-            processes.start(sys.executable, "-c", CLIENT, federation.address, data)
+        clients = [
+            processes.start(
+                sys.executable, "-c", CLIENT, federation.address, federation.data / f"client-{k}.npz"
+            )
+            for k in range(2)
+        ]
         server = processes.start(
             sys.executable, "-c", SERVER, federation.address, tmp_path, INTERRUPTED_ANYWHERE
         )
         done = server.wait(60 + INTERRUPTED_ANYWHERE)
+        assert [client.stderr() for client in clients if not client.running()] == []
     assert done.code == 0, done
     assert done.stdout.endswith(f"interrupted {INTERRUPTED_ANYWHERE}\n")

@@ -271,7 +271,10 @@ def test_refusals_end_a_client_at_once_with_the_servers_text(grid: StreamGrid, l
     second = Launcher(launch.folder / "second", launch.started)
     refused = {
         second(grid.address, "a"): ("a", "a client named 'a' is already connected"),
-        second(grid.address, "old", protocol=99): ("old", "speaks stream protocol 2 "),
+        second(grid.address, "old", protocol=99): (
+            "old",
+            f"speaks stream protocol {words.PROTOCOL_VERSION} ",
+        ),
         second(grid.address, "x" * 129): ("x" * 129, "1 to 128 characters"),
     }
     for process, (name, text) in refused.items():
@@ -301,6 +304,8 @@ def test_bad_names_full_servers_and_unreadable_frames_are_refused() -> None:
         live.cancel()
         eventually(lambda: grid.names() == {})
         bad = dial(channel, "b", "s", frames=iter([b"\xff\xff"]))
+        with pytest.raises(grpc.RpcError):
+            list(bad)
         assert bad.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "cannot read" in bad.details()
 
@@ -314,9 +319,11 @@ def test_a_stream_of_the_same_session_replaces_the_one_it_lost() -> None:
         old = dial(channel, "a", "mine")
         grid.wait_for_clients(1, 1, WAIT)
         [message_id] = grid.push_messages([Message(RecordDict(), 1, "train")])
+        assert int(next(old)) == words.MAX_MESSAGE_BYTES
         assert Incoming(next(old)).message_id == message_id
         assert dial(channel, "a", "other").code() is grpc.StatusCode.ALREADY_EXISTS
         new = dial(channel, "a", "mine")
+        assert int(next(new)) == words.MAX_MESSAGE_BYTES
         assert Incoming(next(new)).message_id == message_id
         assert old.code() is grpc.StatusCode.UNAVAILABLE
         assert grid.names() == {1: "a"}

@@ -36,6 +36,7 @@ class Fake:
         options = [*words.options(60, 60), ("grpc.use_local_subchannel_pool", 1)]
         self._channel = grpc.insecure_channel(address, options)
         self._outbox: SimpleQueue[bytes | None] = SimpleQueue()
+        self._welcome = b""
         self.taken = 0  # bytes that gRPC has taken from us
         metadata = (
             (words.PROTOCOL_KEY, str(words.PROTOCOL_VERSION)),
@@ -62,6 +63,8 @@ class Fake:
             self._outbox.put(frame)
 
     def receive(self) -> Message:
+        if not self._welcome:
+            self._welcome = next(self.call)
         incoming = Incoming(next(self.call))
         while incoming.missing:
             incoming.add(next(self.call))

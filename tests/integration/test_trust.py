@@ -247,6 +247,8 @@ def test_a_client_that_sends_too_large_a_message_all_the_same_is_cut_off(
     ):
         stream = channel.stream_stream(f"/{words.SERVICE}/{words.METHOD}")
         call = stream(iter([bytes(1001)]), metadata=metadata, timeout=WAIT)
+        with pytest.raises(grpc.RpcError):
+            list(call)
         assert call.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
