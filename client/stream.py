@@ -154,7 +154,6 @@ def _attend(
     unwelcome.start()
     limit = incoming = None
     try:
-        # Not `call.initial_metadata()`: now and then gRPC lets that wait for ever for a call that has failed.
         for frame in call:
             try:
                 if limit is None:
@@ -196,6 +195,7 @@ def _channel(address: str, credentials: grpc.ChannelCredentials | None) -> Any:
         ("grpc.max_receive_message_length", -1),  # the server is trusted with this
         ("grpc.max_send_message_length", -1),
         ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),  # bounds one attempt to connect
+        ("grpc.enable_retries", 0),  # `join` tries again; gRPC 1.85 then leaves some failed calls open
         ("grpc.use_local_subchannel_pool", 1),  # no waiting for the back-off of an earlier channel
     ]
     if credentials is None:

@@ -59,7 +59,6 @@ from client.app import app
 from client.dataset import node_config
 from common.errors import RunError
 
-stream.WELCOME_SECONDS = 5.0  # between two servers of one process a call can get lost
 address, data = sys.argv[1], Path(sys.argv[2])
 while True:
     try:
