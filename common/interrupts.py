@@ -24,11 +24,10 @@ INSIST_SECONDS = 1.0
 
 
 class _Asked:
-    """What has come so far, and whether it may break off what the main thread is doing now."""
+    """What has come so far."""
 
     number: signal.Signals | None = None
     since = 0.0
-    at_once = False
 
 
 @contextmanager
@@ -57,19 +56,10 @@ def heed() -> None:
     KeyboardInterrupt, SystemExit
         When SIGINT or SIGTERM has come.
     """
+    if _Asked.number == signal.SIGINT:
+        raise KeyboardInterrupt
     if _Asked.number is not None:
-        _leave(_Asked.number)
-
-
-@contextmanager
-def at_once() -> Iterator[None]:
-    """Let the signals raise wherever they come in the block: its work takes long and can be left anywhere."""
-    heed()
-    _Asked.at_once = True
-    try:
-        yield
-    finally:
-        _Asked.at_once = False
+        raise SystemExit(128 + _Asked.number)
 
 
 def wait_for(condition: threading.Condition, holds: Callable[[], object], timeout: float | None) -> bool:
@@ -113,12 +103,3 @@ def _note(number: int, _: FrameType | None) -> None:
     elif time.monotonic() > _Asked.since + INSIST_SECONDS:
         signal.signal(number, signal.SIG_DFL)
         signal.raise_signal(number)
-    if _Asked.at_once:
-        _Asked.at_once = False  # what cleans up is not broken off
-        _leave(_Asked.number)
-
-
-def _leave(number: signal.Signals) -> None:
-    if number == signal.SIGINT:
-        raise KeyboardInterrupt
-    raise SystemExit(128 + number)

@@ -10,7 +10,6 @@ from client.app import app as client_app
 from client.engine import to_engine
 from common import virtual
 from common.config import Config
-from common.interrupts import at_once
 from localgd.tls import server_credentials, why_revoked
 from server.app import app as server_app
 from server.grids.in_process import InProcessGrid
@@ -19,9 +18,7 @@ from server.grids.stream import MAX_CLIENTS, StreamGrid
 
 def run_in_process(config: Config) -> None:
     """Run the ServerApp and one ClientApp per virtual client in this process."""
-    with at_once():  # reading the data
-        grid = in_process_grid(config)
-    server_app(grid, server_context(config))
+    server_app(in_process_grid(config), server_context(config))
 
 
 def in_process_grid(config: Config) -> InProcessGrid:

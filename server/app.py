@@ -69,8 +69,8 @@ def main(grid: Grid, context: Context) -> None:
     rates = strategy.settings.rates(strategy.settings.beta)
     score = held_out_score(config, federation)
     initial = initial_weights(config, federation)
-    with interrupts.at_once():
-        reference = find_reference(config, federation, all_data_here(grid, config) and not federation.absent)
+    reference = find_reference(config, federation, all_data_here(grid, config) and not federation.absent)
+    interrupts.heed()
 
     directory = RunDirectory(config, rows=max(earlier.number - 1, 0) if earlier else 0)
     if isinstance(grid, PollingGrid):  # nobody knows the directory that Flower has started this process in

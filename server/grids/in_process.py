@@ -62,5 +62,5 @@ class InProcessGrid(StandaloneGrid):
             raise ValueError(f"no node {message.metadata.dst_node_id}: they are 1 to {len(self._contexts)}")
         self._stamp(message)
         context.run_id = message.metadata.run_id
-        with interrupts.at_once():
-            return answer(self._client_app, message, context)
+        interrupts.heed()
+        return answer(self._client_app, message, context)

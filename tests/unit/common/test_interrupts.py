@@ -1,4 +1,4 @@
-"""Signals: noted in a block, heeded where it says, at once where it says that, and never lost."""
+"""Signals: noted in a block, heeded where it says, and never lost."""
 
 import signal
 import sys
@@ -35,41 +35,6 @@ def test_a_signal_waits_until_it_is_heeded(number: signal.Signals) -> None:
     assert number == signal.SIGINT or raised.value.args == (143,)
     interrupts.heed()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-
-
-def test_work_that_can_be_left_anywhere_is_left_at_once() -> None:
-    done = []
-
-    def work() -> None:
-        with interrupts.at_once():
-            signal.raise_signal(signal.SIGINT)
-            done.append("more")
-
-    with interrupts.deferred(), pytest.raises(KeyboardInterrupt):
-        work()
-    assert not done
-
-
-def test_work_that_can_be_left_is_not_begun_once_a_signal_has_come() -> None:
-    done = []
-
-    def work() -> None:
-        with interrupts.at_once():
-            done.append("begun")
-
-    with interrupts.deferred():
-        signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            work()
-    assert not done
-
-
-def test_what_is_swallowed_is_heeded_next() -> None:
-    with interrupts.deferred():
-        with interrupts.at_once(), pytest.raises(KeyboardInterrupt):  # as a destructor does
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.heed()
 
 
 def test_a_wait_is_left_while_nothing_comes() -> None:
