@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.faults.effort import INTERRUPTED_ANYWHERE
 from tests.faults.federations import Federation
 from tests.processes import Processes
@@ -69,6 +71,7 @@ while True:
 """
 
 
+@pytest.mark.timeout(120 + INTERRUPTED_ANYWHERE)
 def test_an_interrupt_leaves_no_lock_wherever_it_falls(tmp_path: Path) -> None:
     with Processes(tmp_path) as processes:
         federation = Federation.make(processes, 2)
