@@ -113,12 +113,13 @@ def answer(message: Message, context: Context, solving: bool) -> RecordDict:
 def find_problem(where: Source, context: Context, settings: SolverSettings) -> Problem:
     """Return the client's problem: made once per process and preparation, then kept in memory."""
     key = (where, settings.preparation, settings.loss, settings.engine, settings.device)
-    problem = _problems.find(key)
+    kept = problem = _problems.find(key)
     if problem is None or problem.norm not in (1.0, settings.norm):
         problem = _make_problem(where, context, settings)
     if problem.norm != settings.norm:
         problem = problem.divided(settings.norm)
-    _problems.keep(key, problem)
+    if problem is not kept:
+        _problems.keep(key, problem)
     return problem
 
 

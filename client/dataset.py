@@ -25,8 +25,8 @@ class Source(NamedTuple):
     name: str
     path: str
     label: str
-    config: Config
-    partition: int
+    config: Config | None = None
+    partition: int = -1
 
 
 def source(context: Context) -> Source:
@@ -50,9 +50,7 @@ def source_of(node: UserConfig, run_config: UserConfig | None = None) -> Source:
     """Find the data of a node config; a partition needs the run config too."""
     if "data" in node:
         path = str(node["data"])
-        return Source(
-            str(node.get("name") or Path(path).stem), path, str(node.get("label") or "label"), Config(), -1
-        )
+        return Source(str(node.get("name") or Path(path).stem), path, str(node.get("label") or "label"))
     if "partition-id" in node:
         run_config = run_config or {}
         config = _config(tuple(run_config.items()), tuple(map(type, run_config.values())))
@@ -85,7 +83,7 @@ def load(source: Source) -> Dataset:
     """Read and check the data: once, until they are not needed any more."""
     data = _loaded.find(source)
     if data is None:
-        if source.path:
+        if source.config is None:
             data = datafiles.read(Path(source.path), source.label)
         else:
             data = virtual.shard(source.config, source.partition)

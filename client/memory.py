@@ -32,11 +32,14 @@ class Kept(Generic[Value]):
         self._bytes = 0
 
     def find(self, key: Hashable) -> Value | None:
-        """Return a value, if it is still here."""
-        return self._values.get(key)
+        """Return a value, if it is still here; it is the one used last then."""
+        value = self._values.pop(key, None)
+        if value is not None:
+            self._values[key] = value
+        return value
 
     def keep(self, key: Hashable, value: Value) -> None:
-        """Keep a value as the one used last, and drop the others that there is no room for any more."""
+        """Keep a new value, as the one used last, and drop the others that there is no room for any more."""
         self.drop(key)
         self._values[key] = value
         self._bytes += self._bytes_of(value)

@@ -3,10 +3,11 @@
 from functools import cached_property
 from typing import Any
 
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from client.problem import Problem
 from common.losses import Loss
+from common.namespace import array_namespace
 
 Array = Any
 

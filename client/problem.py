@@ -5,9 +5,9 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from common.losses import Loss
+from common.namespace import array_namespace
 from common.solution import Measures
 from common.sparse import dense, is_sparse
 

@@ -4,10 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from common.constraints import Constraints, OfGram, OfRows
 from common.inverse_factor import InverseFactor, solved
+from common.namespace import array_namespace
 
 Array = Any
 

@@ -2,7 +2,7 @@
 
 from typing import Any, Protocol
 
-from array_api_compat import array_namespace
+from common.namespace import array_namespace
 
 Array = Any
 

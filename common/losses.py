@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from array_api_compat import array_namespace
+from common.namespace import array_namespace
 
 Array = Any
 """An array of the namespace in use: ``numpy.ndarray`` or ``torch.Tensor``."""

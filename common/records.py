@@ -1,32 +1,43 @@
-"""Flower's records, to protobuf and back, as Flower makes them but without its look at every single value.
+"""Flower's records without its look at every single value, and as plain lists and dicts for JSON.
 
-What this project packs, and what protobuf hands out, has the types that Flower's records allow: to check that
-takes most of the time that a small message costs.
+To check the types of the values takes most of the time that a small record costs.  What this project packs is
+known to be right; what comes from elsewhere is checked here, once.
 """
 
+import base64
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
-from flwr.common.serde import recorddict_to_proto
-from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecordDict
+from flwr.app import (
+    Array,
+    ArrayRecord,
+    ConfigRecord,
+    Error,
+    Message,
+    Metadata,
+    MetricRecord,
+    RecordDict,
+)
 
-_RECORDS: dict[str, Any] = {
-    "array_record": ArrayRecord,
-    "metric_record": MetricRecord,
-    "config_record": ConfigRecord,
+KINDS: dict[str, tuple[Any, frozenset[type]]] = {
+    "metrics": (MetricRecord, frozenset((int, float))),
+    "config": (ConfigRecord, frozenset((int, float, str, bool, bytes))),
 }
-_FIELDS: dict[type, str] = {float: "double", int: "sint64", str: "string", bool: "bool"}
-_LISTS: dict[type, str] = {float: "double_list", int: "sint_list", str: "string_list"}
+"""The records besides those of arrays, and what their values may be, or lists of one of these."""
 
 Record = TypeVar("Record", ArrayRecord, MetricRecord, ConfigRecord, RecordDict)
 
 
 def record_of(kind: type[Record], values: Mapping[str, Any]) -> Record:
     """Make what ``kind(values)`` makes of values that are known to be right."""
-    made = kind()
-    made.__dict__["_data"].update(values)
+    made = kind.__new__(kind)
+    made.__dict__.update(_EMPTY[kind], _data=dict(values))
     return made
+
+
+_EMPTY: dict[type, dict[str, Any]] = {
+    kind: vars(kind()) for kind in (ArrayRecord, MetricRecord, ConfigRecord, RecordDict)
+}
 
 
 def array_of(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Array:
@@ -36,66 +47,70 @@ def array_of(dtype: str, shape: tuple[int, ...], stype: str, data: bytes) -> Arr
     return made
 
 
-def fill(proto: ProtoRecordDict, content: RecordDict, with_data: bool) -> None:
-    """Make what `recorddict_to_proto` makes; arrays with their data, copied once, or without."""
-    proto.SetInParent()
-    for key, record in content.items():
-        if isinstance(record, ArrayRecord):
-            item = proto.items.add(key=key)
-            item.array_record.SetInParent()
-            for name, array in record.items():
-                value = item.array_record.items.add(key=name).value
-                value.dtype, value.stype = array.dtype, array.stype
-                value.shape.extend(array.shape)
-                if with_data:
-                    value.data = array.data
-        else:
-            item = proto.items.add(key=key)
-            own = item.metric_record if isinstance(record, MetricRecord) else item.config_record
-            own.SetInParent()
-            try:
-                _fill_values(own.items, record)
-            except (LookupError, TypeError, ValueError):  # other kinds of values are left to Flower
-                del proto.items[-1]
-                proto.items.extend(recorddict_to_proto(RecordDict({key: record})).items)
+def message_of(metadata: Metadata, content: RecordDict | None, error: Error | None = None) -> Message:
+    """Make the message that has these metadata, which Flower has no public way to."""
+    metadata.delivered_at = ""  # as Flower has it
+    made = Message.__new__(Message)
+    made.__dict__.update(_metadata=metadata, _content=content, _error=error)
+    return made
 
 
-def records(proto: ProtoRecordDict) -> RecordDict:
-    """Make what `recorddict_from_proto` makes.
+def plain(content: RecordDict) -> dict[str, Any]:
+    """Return what JSON takes: of arrays what they are, without data; `as_json` is for what is left."""
+    return {
+        key: ["arrays", {name: (a.dtype, a.shape, a.stype) for name, a in record.items()}]
+        if isinstance(record, ArrayRecord)
+        else ["metrics" if isinstance(record, MetricRecord) else "config", dict(record.items())]
+        for key, record in content.items()
+    }
+
+
+def as_json(value: object) -> object:
+    """Return what stands for bytes, the only values that JSON has no form of."""
+    if isinstance(value, bytes):
+        return {"base64": base64.b64encode(value).decode()}
+    raise TypeError(f"a record cannot hold a {type(value).__name__}")
+
+
+def records(told: dict[str, Any]) -> tuple[RecordDict, list[Array]]:
+    """Return the records that `plain` told of, and all their arrays, in order and without data.
 
     Raises
     ------
-    ValueError
-        If something has no value.
+    ValueError, TypeError, LookupError, AttributeError
+        If it told of none.
     """
-    content = {}
-    for item in proto.items:
-        kind = item.WhichOneof("value")
-        if kind is None:
-            raise ValueError(f"record {item.key!r} is of no kind")
-        take = _array if kind == "array_record" else _value
-        values = {entry.key: take(entry.value) for entry in getattr(item, kind).items}
-        content[item.key] = record_of(_RECORDS[kind], values)
-    return record_of(RecordDict, content)
-
-
-def _fill_values(items: Any, record: Any) -> None:
-    for name, value in record.items():
-        entry = items.add()
-        entry.key = name
-        if type(value) is list:
-            getattr(entry.value, _LISTS[type(value[0])]).vals.extend(value)
+    content: dict[str, Any] = {}
+    arrays: list[Array] = []
+    for key, (name, values) in told.items():
+        if name == "arrays":
+            made = {own: _array(*what) for own, what in values.items()}
+            content[key] = record_of(ArrayRecord, made)
+            arrays += made.values()
         else:
-            setattr(entry.value, _FIELDS[type(value)], value)
+            kind, scalars = KINDS[name]
+            content[key] = record_of(kind, {own: _value(value, scalars) for own, value in values.items()})
+    return record_of(RecordDict, content), arrays
 
 
-def _array(proto: Any) -> Array:
-    return array_of(proto.dtype, tuple(proto.shape), proto.stype, proto.data)
+def _array(dtype: object, shape: list[object], stype: object) -> Array:
+    if not (type(dtype) is str and type(stype) is str and set(map(type, shape)) <= {int}):
+        raise TypeError(f"no array is {dtype!r} of shape {shape!r} as {stype!r}")
+    return array_of(dtype, tuple(shape), stype, b"")  # type: ignore[arg-type]
 
 
-def _value(proto: Any) -> Any:
-    field = proto.WhichOneof("value")
-    if field is None:
-        raise ValueError("a value is missing")
-    value = getattr(proto, field)
-    return list(value.vals) if field.endswith("list") else value
+def _value(value: Any, scalars: frozenset[type]) -> Any:
+    if type(value) is list:
+        value = [_bytes(one) if type(one) is dict else one for one in value]
+        kinds = set(map(type, value))
+        fits = len(kinds) <= 1 and kinds <= scalars
+    else:
+        value = _bytes(value) if type(value) is dict else value
+        fits = type(value) in scalars
+    if not fits:
+        raise TypeError(f"a record cannot hold {value!r}")
+    return value
+
+
+def _bytes(value: dict[str, str]) -> bytes:
+    return base64.b64decode(value["base64"], validate=True)

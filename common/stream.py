@@ -20,7 +20,7 @@ from flwr.common.constant import ErrorCode
 
 from common.errors import UserError
 
-PROTOCOL_VERSION = 3
+PROTOCOL_VERSION = 4
 SERVICE = "localgd.Stream"
 METHOD = "Join"
 REFUSALS = {

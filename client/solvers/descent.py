@@ -3,13 +3,14 @@
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
 from client.problem import Problem
 from client.solvers.batches import Batches
 from client.solvers.loops import primal_steps, span_steps
 from client.solvers.reply import solution
 from common.losses import Logistic
+from common.namespace import array_namespace
 from common.solution import LocalSolution
 from common.sparse import is_sparse
 

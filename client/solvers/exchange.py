@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from common.active_set import TOLERANCE, Multipliers, least_distance, rounding
 from common.constraints import OfGram
 from common.inverse_factor import SINGULAR
+from common.namespace import array_namespace
 
 Array = Any
 

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from array_api_compat import array_namespace
-
 from client.problem import Problem
 from client.solvers.descent import descent_dual
 from client.solvers.exchange import by_exchange
 from client.solvers.reply import groups_of, solution
+from common.namespace import array_namespace
 from common.solution import LocalSolution
 
 Array = Any

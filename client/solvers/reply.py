@@ -3,11 +3,11 @@
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace
 
 from client.engine import to_numpy
 from client.problem import Problem
 from common.errors import UserError
+from common.namespace import array_namespace
 from common.solution import LocalSolution, Part
 
 Array = Any

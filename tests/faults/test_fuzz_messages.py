@@ -39,8 +39,10 @@ Unpack = Callable[[RecordDict], object]
 
 
 def frame(content: RecordDict, kind: str = TRAIN) -> bytes:
-    """What travels over the stream, all of it in one frame."""
-    outgoing = Outgoing.of(Message(content, 1, kind))
+    """What travels over the stream, all of it in one frame; the same bytes at any time."""
+    message = Message(content, 1, kind, ttl=60.0)
+    message.metadata.created_at = 0.5
+    outgoing = Outgoing.of(message)
     assert not outgoing.blocks
     return outgoing.first
 

@@ -1,18 +1,29 @@
 """Messages cut into frames and put together again, and frames that are none."""
 
+import json
+import math
 import random
 import struct
+from typing import Any
 
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import Message as ProtoMessage
-from flwr.proto.recorddict_pb2 import RecordDict as ProtoRecords
 
 from common.frames import LONGEST, SHORTEST, SMALL, Content, Incoming, Outgoing, TooLarge
 
-PREFIX = bytes(8)  # of a message without blocks
+METADATA = [1, "id", 2, 3, "asked", "7", 0.5, 10, "train", None, None]
+
+
+def frame(
+    content: Any, *data: bytes, lengths: tuple[int, ...] | None = None, metadata: Any = METADATA
+) -> bytes:
+    """A first frame of whatever is given."""
+    lengths = tuple(map(len, data)) if lengths is None else lengths
+    texts = [one if isinstance(one, bytes) else json.dumps(one).encode() for one in (metadata, content)]
+    sizes = struct.pack(f">IIII{len(lengths)}Q", len(lengths), 0, *map(len, texts), *lengths)
+    return b"".join((sizes, *texts, *data))
 
 
 def records(*sizes: int) -> RecordDict:
@@ -41,27 +52,89 @@ def arrived(outgoing: Outgoing, longest: int = LONGEST) -> Incoming:
     return incoming
 
 
-def test_a_small_message_is_one_frame_of_what_flower_makes_of_it() -> None:
-    message = Message(records(5, 7), 3, "train", group_id="7")
-    for one in (message, Message(RecordDict(), 3, "train"), Message(Error(2, "why"), reply_to=message)):
-        [frame] = Outgoing.of(one).frames()
-        assert frame == PREFIX + message_to_proto(one).SerializeToString()
-        assert Incoming(frame).size == len(frame) == Outgoing.of(one).size
+def test_a_small_message_is_one_frame_and_arrives_as_over_flowers_own_transport() -> None:
+    message = Message(records(5, 7), 3, "train", ttl=60, group_id="7")
+    reply = Message(Error(2, "why"), reply_to=message)
+    for one in (message, Message(RecordDict(), 3, "train"), reply, Message(Error(2), reply_to=message)):
+        [first] = Outgoing.of(one).frames()
+        incoming = Incoming(first)
+        assert incoming.size == len(first) == Outgoing.of(one).size
+        received, flowers = incoming.message(), message_from_proto(message_to_proto(one))
+        assert vars(received).keys() == vars(flowers).keys()
+        assert vars(received.metadata) == vars(flowers.metadata)
+        assert received.has_error() == one.has_error()
+    assert (incoming.message().error.code, incoming.message().error.reason) == (2, None)
     received = arrived(Outgoing.of(message)).message()
-    assert received.content == message_from_proto(message_to_proto(message)).content == message.content
-    assert received.metadata == message.metadata
+    assert received.content == message.content
     for key, record in received.content.items():
         assert [*map(type, record.values())] == [*map(type, message.content[key].values())]
 
 
-def test_records_and_values_of_no_kind_are_refused() -> None:
-    bare, holed = ProtoRecords(), ProtoRecords()
-    bare.items.add(key="x")
-    holed.items.add(key="x").config_record.items.add(key="y")
-    for content, text in ((bare, "record 'x' is of no kind"), (holed, "a value is missing")):
-        incoming = Incoming(PREFIX + ProtoMessage(content=content).SerializeToString())
-        with pytest.raises(ValueError, match=text):
-            incoming.message()
+def test_numbers_and_texts_arrive_bit_by_bit() -> None:
+    numbers = [0.1, -0.0, 5e-324, 1.7976931348623157e308, math.inf, -math.inf, 1e16, 3.0]
+    texts = ["", "ü", '\n\0"\\u', "\U0001f600", "\x7f"]
+    content = RecordDict({"m": MetricRecord({"n": numbers, "one": 2.0}), "c": ConfigRecord({"t": texts})})
+    received = arrived(Outgoing.of(Message(content, 1, "train"))).message().content
+    assert received == content
+    assert [*map(repr, received["m"]["n"])] == [*map(repr, numbers)]  # type: ignore[arg-type]
+    nothing = RecordDict({"m": MetricRecord({"n": math.nan})})
+    loss = arrived(Outgoing.of(Message(nothing, 1, "train"))).message().content["m"]["n"]
+    assert isinstance(loss, float)
+    assert math.isnan(loss)
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"x": ["cards", {}]}, "KeyError: 'cards'"),
+        ({"x": ["config"]}, "not enough values"),
+        ({"x": ["config", {"y": None}]}, "a record cannot hold None"),
+        ({"x": ["config", {"y": [1, 2.0]}]}, r"a record cannot hold \[1, 2.0\]"),
+        ({"x": ["config", {"y": [[1]]}]}, "a record cannot hold"),
+        ({"x": ["config", {"y": {"a": 1}}]}, "KeyError: 'base64'"),
+        ({"x": ["config", {"y": {"base64": "?"}}]}, r"."),
+        ({"x": ["metrics", {"y": "1"}]}, "a record cannot hold '1'"),
+        ({"x": ["metrics", {"y": True}]}, "a record cannot hold True"),
+        ({"x": ["metrics", [1]]}, "AttributeError"),
+        ({"x": ["config", {"y": "\ud800"}]}, "surrogates not allowed"),
+        ({"x": ["arrays", {"y": ["float64", [True], ""]}]}, r"no array is 'float64' of shape \[True\]"),
+        ({"x": ["arrays", {"y": ["float64", [3], ""]}]}, "argument 2 is shorter"),
+        ([1], "not enough values"),
+        (["1", "why"], "is no error"),
+        ([1, 2], "is no error"),
+        (3, "AttributeError"),
+        (b"", "Expecting value"),
+        (b"{", r"."),
+        (b"\xff", "can't decode"),
+        (b"[" * 10**5, "lists in lists without end"),
+        (b"1" * 5000, "integer string conversion"),
+    ],
+)
+def test_records_of_no_kind_are_refused(content: Any, text: str) -> None:
+    incoming = Incoming(frame(content))
+    with pytest.raises(ValueError, match=text):
+        incoming.message()
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        3,
+        METADATA[:-1],
+        [*METADATA, 1],
+        ["1", *METADATA[1:]],
+        [*METADATA[:-1], 0.5],
+        b"",
+        b"[" * 10**5,
+        b"\xff",
+        ["\ud800" if one == "id" else one for one in METADATA],
+    ],
+)
+def test_metadata_of_no_message_are_refused(metadata: Any) -> None:
+    Incoming(frame({}))
+    with pytest.raises(ValueError, match=r"."):
+        Incoming(frame({}, metadata=metadata))
 
 
 @pytest.mark.parametrize("longest", [SHORTEST, LONGEST])
@@ -116,32 +189,40 @@ def test_the_size_is_known_and_bounded_from_the_first_frame_on() -> None:
     assert Incoming(large.first, large.size).missing > 8 * 10**6
     with pytest.raises(TooLarge):
         Incoming(bytes(11), 10)
-    claimed = Incoming(struct.pack(">IIQ", 1, 0, 2**62))
+    claimed = Incoming(frame({}, lengths=(2**62,)))
     assert claimed.missing == 2**62  # nothing is reserved for what has not come
 
 
 @pytest.mark.parametrize(
-    "frame", [b"", b"\xff\xff", b"\xff" * 4, PREFIX + b"\xff\xff", struct.pack(">I", 3) + bytes(27)]
+    "first",
+    [
+        b"",
+        b"\xff\xff",
+        b"\xff" * 16,
+        struct.pack(">I", 3) + bytes(35),
+        frame({})[:-1],
+        frame({}) + b"x",
+        frame({}, b"some")[:-1],
+        frame({}, b"some") + b"x",
+        frame({}, lengths=(2**62,)) + b"x",
+    ],
 )
-def test_bytes_that_are_no_first_frame_are_refused(frame: bytes) -> None:
+def test_bytes_that_are_no_first_frame_are_refused(first: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
-        Incoming(frame)
+        Incoming(first)
 
 
 @pytest.mark.parametrize("size", [0, 1, SHORTEST - 1, 3 * SHORTEST + 1])
 def test_a_frame_that_is_too_short_or_goes_beyond_its_array_is_refused(size: int) -> None:
-    incoming = Incoming(struct.pack(">IIQ", 1, 0, 3 * SHORTEST))
+    incoming = Incoming(frame({}, lengths=(3 * SHORTEST,)))
     with pytest.raises(ValueError, match=f"a frame of {size} bytes, where {3 * SHORTEST} are left"):
         incoming.add(bytes(size))
 
 
-def test_blocks_without_arrays_and_messages_without_anything_are_refused() -> None:
-    for first in (struct.pack(">IIQ", 1, 0, 4), PREFIX):
-        incoming = Incoming(first)
-        if incoming.missing:
-            incoming.add(bytes(4))
-        with pytest.raises(ValueError, match=r"."):
-            incoming.message()
+def test_data_without_arrays_are_refused() -> None:
+    incoming = Incoming(frame({"x": ["arrays", {}]}, b"some"))
+    with pytest.raises(ValueError, match="argument 2 is longer"):
+        incoming.message()
 
 
 def test_whatever_the_bytes_are_they_are_a_message_or_refused() -> None:
