@@ -113,10 +113,10 @@ def unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
 
 
 def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
-    records = content["arrays"], content["metrics"], content["config"]
-    if tuple(map(type, records)) != (ArrayRecord, MetricRecord, ConfigRecord):
+    records: list[Any] = [content["arrays"], content["metrics"], content["config"]]
+    if [*map(type, records)] != [ArrayRecord, MetricRecord, ConfigRecord]:
         raise TypeError("it is not made of arrays, metrics and a config")
-    arrays, metrics, config = (dict[str, Any](record.items()) for record in records)
+    arrays, metrics, config = (dict(record.items()) for record in records)
     parts = []
     for k, mass in enumerate(metrics["dual-mass"]):
         if not (math.isfinite(mass) and mass >= 0):
@@ -129,7 +129,14 @@ def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
         own = tuple(parts[taken : taken + count])
         if not (count >= 1 and len(own) == count):
             raise ValueError(f"a solution of {count} parts, where {len(parts)} were sent in all")
-        solutions.append(LocalSolution(own, natural(active, "active"), natural(steps, "steps"), str(result)))
+        solutions.append(
+            LocalSolution(
+                own,
+                natural(active, "its number of active examples"),
+                natural(steps, "its number of steps"),
+                str(result),
+            )
+        )
         taken += count
     if taken != len(parts):
         raise ValueError(f"{taken} parts in its solutions, where {len(parts)} were sent in all")
@@ -146,13 +153,14 @@ def _unpack_answer(content: RecordDict, shape: tuple[int, ...]) -> Answer:
 
 def count_bytes(content: RecordDict) -> int:
     """Return the payload of a message: arrays, numbers and texts, without the transport's framing."""
-    return sum(sum(map(_size, record.values())) for record in content.values())
+    records: Any = content
+    count = 0
+    for record in records.values():
+        for value in record.values():
+            for one in value if type(value) is list else (value,):
+                kind = type(one)
+                count += len(one.data) if kind is Array else len(one) if kind in _TEXTS else 8
+    return count
 
 
-def _size(value: object) -> int:
-    kind = type(value)
-    if kind is Array:
-        return len(value.data)  # type: ignore[attr-defined]
-    if kind is list:
-        return sum(map(_size, value))  # type: ignore[call-overload]
-    return len(value) if kind is str or kind is bytes else 8  # type: ignore[arg-type]
+_TEXTS = str, bytes

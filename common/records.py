@@ -100,14 +100,14 @@ def _array(dtype: object, shape: list[object], stype: object) -> Array:
 
 
 def _value(value: Any, scalars: frozenset[type]) -> Any:
-    if type(value) is list:
-        value = [_bytes(one) if type(one) is dict else one for one in value]
-        kinds = set(map(type, value))
-        fits = len(kinds) <= 1 and kinds <= scalars
-    else:
-        value = _bytes(value) if type(value) is dict else value
-        fits = type(value) in scalars
-    if not fits:
+    if type(value) in scalars:
+        return value
+    if type(value) is dict:
+        return _value(_bytes(value), scalars)
+    kinds = set(map(type, value)) if type(value) is list else {None}
+    if kinds == {dict}:
+        return _value([*map(_bytes, value)], scalars)
+    if len(kinds) > 1 or not kinds <= scalars:
         raise TypeError(f"a record cannot hold {value!r}")
     return value
 
