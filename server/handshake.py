@@ -8,9 +8,11 @@ import secrets
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from logging import WARNING
 from typing import TypeVar
 
 from flwr.app import Message, RecordDict
+from flwr.common.logger import log
 from flwr.serverapp import Grid
 
 from common.errors import RunError, UserError, last_line
@@ -104,7 +106,8 @@ def rejoin(
     federation
         What the run's handshake agreed on, with the data that the clients had last.
     on_missing
-        As in the configuration: unless it is ``"wait"``, the run goes on without those who are not here.
+        As in the configuration: unless it is ``"wait"``, the run goes on without those who are not here or do
+        not answer as they should.
     timeout
         Seconds for each of the two messages.
 
@@ -113,10 +116,11 @@ def rejoin(
     UserError
         When a client is new, or has other data than it had, or is not here and has to be; names it.
     RunError
-        When a client does not answer or fails.
+        When a client that has to be here does not answer or fails.
     """
+    waits = on_missing == "wait"
     question = pack_describe(federation.salt, statistics=False, loss=federation.preparation.loss)
-    descriptions = _descriptions(grid, nodes, question, timeout)
+    descriptions = _descriptions(grid, nodes, question, timeout, waits)
     then = {client.name: client.fingerprint for client in federation.clients}
     here = {description.name: node for node, description in descriptions.items()}
     missing = [name for name in then if name not in here]
@@ -127,7 +131,7 @@ def rejoin(
     ]
     goes_on = "; with on-missing = 'skip' or 'reuse' it goes on without"
     for names, what in (
-        (missing if on_missing == "wait" else [], f"not here{goes_on}"),
+        (missing if waits else [], f"not here{goes_on}"),
         ([name for name in here if name not in then], "new: only those take part who did from the start"),
         (changed, "here with other data than then"),
     ):
@@ -135,7 +139,8 @@ def rejoin(
             raise UserError(
                 f"the run cannot go on: {_some(names)} {'is' if len(names) == 1 else 'are'} {what}"
             )
-    _measured(grid, descriptions, federation.preparation, timeout)
+    prepared = _measured(grid, descriptions, federation.preparation, timeout, waits)
+    here = {name: node for name, node in here.items() if node in prepared}
     clients = [replace(c, node_id=here.get(c.name, NOWHERE)) for c in federation.clients]
     return replace(federation, clients=tuple(clients))
 
@@ -177,12 +182,12 @@ def common_classes(descriptions: Iterable[Description], loss: str) -> tuple[str,
 
 
 def _descriptions(
-    grid: Grid, nodes: Iterable[int], question: RecordDict, timeout: float
+    grid: Grid, nodes: Iterable[int], question: RecordDict, timeout: float, of_all: bool = True
 ) -> dict[int, Description]:
     """Have the clients describe their data; return by node what they say, in the order of their names."""
     known = _known(grid)
     names = {node: known.get(node, f"node {node}") for node in nodes}
-    told = _unpacked(unpack_description, _ask(grid, names, DESCRIBE, question, timeout), names)
+    told = _ask(grid, names, DESCRIBE, question, unpack_description, timeout, of_all)
     for node, description in told.items():
         if known.get(node, description.name) != description.name:
             raise UserError(f"the client that joined as '{known[node]}' calls itself '{description.name}'")
@@ -192,43 +197,61 @@ def _descriptions(
 
 
 def _measured(
-    grid: Grid, descriptions: Mapping[int, Description], preparation: Preparation, timeout: float
+    grid: Grid,
+    descriptions: Mapping[int, Description],
+    preparation: Preparation,
+    timeout: float,
+    of_all: bool = True,
 ) -> dict[int, tuple[float, float]]:
     """Have the clients prepare their rows; return by node the largest row norm and the smoothness."""
     names = {node: description.name for node, description in descriptions.items()}
-    prepared = _ask(grid, names, PREPARE, pack_preparation(preparation), timeout)
-    return {node: found[1:] for node, found in _unpacked(unpack_prepared, prepared, names).items()}
+    question = pack_preparation(preparation)
+    prepared = _ask(grid, names, PREPARE, question, unpack_prepared, timeout, of_all)
+    return {node: (max_norm, beta) for node, (_, max_norm, beta) in prepared.items()}
 
 
 def _ask(
-    grid: Grid, names: Mapping[int, str], kind: str, content: RecordDict, timeout: float
-) -> Mapping[int, RecordDict]:
-    """Send one message to every node and return all answers, or raise what says whose is missing."""
-    messages = [Message(content, node, kind) for node in names]
-    replies = {r.metadata.src_node_id: r for r in grid.send_and_receive(messages, timeout=timeout)}
-    for node, reply in replies.items():
-        if reply.has_error():
-            if reply.error.code == USER_ERROR:
-                raise UserError(reply.error.reason)  # it says whose it is
-            reason = last_line(str(reply.error.reason))
-            raise RunError(f"{names[node]} failed in the handshake: {reason}; its own log says more")
-    silent = [name for node, name in names.items() if node not in replies]
-    if silent:
-        raise RunError(f"no answer within {timeout:g} s in the handshake from {_some(silent)}")
-    return {node: reply.content for node, reply in replies.items()}
-
-
-def _unpacked(
-    unpack: Callable[[RecordDict], Found], answers: Mapping[int, RecordDict], names: Mapping[int, str]
+    grid: Grid,
+    names: Mapping[int, str],
+    kind: str,
+    question: RecordDict,
+    unpack: Callable[[RecordDict], Found],
+    timeout: float,
+    of_all: bool,
 ) -> dict[int, Found]:
-    """Unpack every node's answer, or say whose is not what it should be."""
+    """Send one message to every node and return what they answer.
+
+    One who does not answer as it should ends the run, unless there need not be an answer ``of_all``.
+    """
+    messages = [Message(question, node, kind) for node in names]
+    replies = {r.metadata.src_node_id: r for r in grid.send_and_receive(messages, timeout=timeout)}
     found = {}
-    for node, content in answers.items():
+    for node, reply in replies.items():
         try:
-            found[node] = unpack(content)
-        except ValueError as error:
-            raise RunError(f"{names[node]} answered badly in the handshake: {error}") from None
+            found[node] = _answer(reply, names[node], unpack)
+        except (UserError, RunError) as error:
+            if of_all:
+                raise
+            log(WARNING, "%s; the run goes on without %s", error, names[node])
+    if silent := [name for node, name in names.items() if node not in replies]:
+        told = f"no answer within {timeout:g} s in the handshake from {_some(silent)}"
+        if of_all:
+            raise RunError(told)
+        log(WARNING, "%s; the run goes on without", told)
     return found
+
+
+def _answer(reply: Message, name: str, unpack: Callable[[RecordDict], Found]) -> Found:
+    """Unpack an answer, or raise what it is instead."""
+    if reply.has_error():
+        if reply.error.code == USER_ERROR:
+            raise UserError(reply.error.reason)  # it says whose it is
+        reason = last_line(str(reply.error.reason))
+        raise RunError(f"{name} failed in the handshake: {reason}; its own log says more")
+    try:
+        return unpack(reply.content)
+    except ValueError as error:
+        raise RunError(f"{name} answered badly in the handshake: {error}") from None
 
 
 def _known(grid: Grid) -> dict[int, str]:

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 
 from client import app as client_module
 from client import dataset
@@ -17,6 +17,7 @@ from client.dataset import node_config
 from client.memory import Kept, problem_bytes
 from common.errors import RunError, UserError
 from common.files import whole
+from common.records import message_of
 from server import checkpoint
 from server.app import app
 from server.grids.in_process import InProcessGrid
@@ -24,6 +25,7 @@ from tests.e2e.data import RunFiles, assert_identical, blobs, write_federation
 
 HANDSHAKE = 2
 ROUNDS = 12
+Spoil = Callable[[Message], Message | None]
 KINDS: dict[str, dict[str, Any]] = {
     "local-gd": {"strategy": "local-gd", "local-steps": 3},
     "local-sgd": {"strategy": "local-gd", "local-steps": 3, "batch-size": 4},
@@ -39,7 +41,8 @@ KINDS: dict[str, dict[str, Any]] = {
 class Grid(InProcessGrid):
     """Raises an error in place of an exchange: 1 and 2 are the handshake's.
 
-    The last client is not here before exchange ``late``; before exchange ``restarts`` it forgets all it knew.
+    The last client is not here before exchange ``late``; before exchange ``restarts`` it forgets all it knew;
+    what it answers in exchange ``spoils`` is changed on its way, or lost.
     """
 
     def __init__(
@@ -49,11 +52,12 @@ class Grid(InProcessGrid):
         error: BaseException | None = None,
         late: int = 0,
         restarts: Mapping[int, Callable[[], None]] | None = None,
+        spoils: Mapping[int, Spoil] | None = None,
     ) -> None:
         files = sorted(folder.glob("*.npz"))
         super().__init__(client_app, [node_config(file, "label", None) for file in files], {})
         self.fails_at, self.error, self.exchanges = fails_at, error or RunError("no power"), 0
-        self.late, self.restarts = late, restarts or {}
+        self.late, self.restarts, self.spoils = late, restarts or {}, spoils or {}
 
     def get_node_ids(self) -> list[int]:
         nodes = super().get_node_ids()
@@ -67,7 +71,12 @@ class Grid(InProcessGrid):
             self.restarts[self.exchanges]()
             forget_all()
             self._contexts[max(self._contexts)].state = RecordDict()
-        return super().exchange(messages, timeout)
+        spoil = self.spoils.get(self.exchanges)
+        for reply in super().exchange(messages, timeout):
+            last = reply.metadata.src_node_id == max(self._contexts)
+            whole = spoil(reply) if spoil and last else reply
+            if whole is not None:
+                yield whole
 
 
 def forget_all() -> None:
@@ -97,6 +106,7 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         error: BaseException | None = None,
         late: int = 0,
         restarts: Mapping[int, Callable[[], None]] | None = None,
+        spoils: Mapping[int, Spoil] | None = None,
         **keys: Any,
     ) -> RunFiles:
         forget_all()
@@ -104,7 +114,7 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Callable
         place = "out" if not keys.pop("resume", False) else "resume"
         values |= {place: str(tmp_path / name), "num-server-rounds": ROUNDS}
         values |= {key.replace("_", "-"): value for key, value in keys.items()}
-        app(Grid(data, fails_at, error, late, restarts), Context(1, 0, {}, RecordDict(), values))
+        app(Grid(data, fails_at, error, late, restarts, spoils), Context(1, 0, {}, RecordDict(), values))
         return RunFiles(tmp_path / name)
 
     return start
@@ -290,6 +300,47 @@ def test_where_nobody_is_waited_for_it_goes_on_without_a_client(
     (file.with_suffix(".away")).rename(file)
     again = run("run", resume=True, **keys, num_server_rounds=13)
     assert (again.rows[-1]["missing"], again.rows[-1]["without"]) == ([], [])
+
+
+def failing(reply: Message) -> Message:
+    return message_of(reply.metadata, None, Error(2, "out of memory"))
+
+
+def silent(reply: Message) -> None:
+    return None
+
+
+def senseless(reply: Message) -> Message:
+    return message_of(reply.metadata, RecordDict())
+
+
+@pytest.mark.parametrize("exchange", [1, 2])
+@pytest.mark.parametrize(
+    ("spoil", "told"),
+    [
+        (silent, "no answer within 600 s in the handshake from client-2; the run goes on"),
+        (failing, "client-2 failed in the handshake: out of memory; its own log says more; the run"),
+        (senseless, "client-2 answered badly in the handshake: it lacks"),
+    ],
+)
+def test_a_resumed_run_goes_on_without_a_client_that_does_not_answer_as_it_should(
+    exchange: int, spoil: Spoil, told: str, run: Callable[..., RunFiles], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And takes it back as soon as it does, here after one more failure."""
+    lines: list[str] = []
+    monkeypatch.setattr("server.handshake.log", lambda level, text, *rest: lines.append(text % rest))
+    keys = KINDS["cutting-plane"] | {"on-missing": "skip"}
+    run("run", **keys, num_server_rounds=2)
+    with pytest.raises(RunError, match="in the handshake"):
+        run("run", resume=True, **keys | {"on-missing": "wait"}, spoils={exchange: spoil})
+    spoils = {exchange: spoil, HANDSHAKE + 1: failing}
+    done = run("run", resume=True, **keys, spoils=spoils, num_server_rounds=40)
+    named = "node 3" if exchange == 1 else "client-2"  # who has not described itself has no name here
+    assert len(lines) == 1
+    assert lines[0].startswith(told.replace("client-2", named))
+    gone = [row["round"] for row in done.rows if row["missing"]]
+    assert gone == [2]
+    assert done.rows[-1]["certified_angle_deg"] < 0.1
 
 
 def test_a_client_that_comes_late_to_a_resumed_run_takes_part_again(run: Callable[..., RunFiles]) -> None:
