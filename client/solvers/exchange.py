@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from common.active_set import TOLERANCE, Multipliers, least_distance, rounding
-from common.constraints import OfGram
 from common.inverse_factor import SINGULAR
 from common.namespace import array_namespace
 
@@ -26,9 +25,10 @@ CLOSE = 1e-8
 
 @dataclass(frozen=True)
 class _Trial:
-    """A support (n,), multipliers (n,) that meet its rows, and how many rows are on the wrong side."""
+    """A support (k,), its Gram matrix, multipliers (n,) that meet it, and how many rows are then wrong."""
 
-    support: Array
+    index: Array
+    block: Array
     values: Array
     wrong: int
 
@@ -50,48 +50,51 @@ def by_exchange(gram: Array, short: Array) -> Multipliers:
     xp = array_namespace(short)
     if not bool(xp.any(short > TOLERANCE)):
         return Multipliers(xp.zeros_like(short), [], 0, "solved")
-    rows = OfGram(gram)
-    trials = (_exchanged(rows, short, support) for support in _supports(rows, short))
+    trials = (_exchanged(gram, short, support) for support in _supports(gram, short))
     best = next(trials)
     while best.wrong > 0 and (trial := next(trials, None)) is not None:
         best = min(best, trial, key=lambda trial: trial.wrong)
-    index = xp.nonzero(best.support)[0]
-    if not _independent(xp, rows.block(index, index)):
+    if not _independent(xp, best.block):
         return least_distance(gram, short, [])
-    active = [int(row) for row in index.tolist()]
+    active = [int(row) for row in best.index.tolist()]
     if best.wrong > 0:
         return least_distance(gram, short, active)
     return Multipliers(best.values, active, 0, "solved")
 
 
-def _exchanged(rows: OfGram, short: Array, support: Array) -> _Trial:
+def _exchanged(gram: Array, short: Array, support: Array) -> _Trial:
     """Exchange while fewer and fewer rows are on the wrong side; return the last support of those."""
-    xp, largest = rows.xp, float(rows.diagonal.max())
-    best = _Trial(support, xp.zeros_like(short), len(short) + 1)
+    xp = array_namespace(short)
+    largest, best = float(xp.max(xp.linalg.diagonal(gram))), None
     for _ in range(EXCHANGES):
         index, values = xp.nonzero(support)[0], xp.zeros_like(short)
+        rows = xp.take(gram, index, axis=0)
+        block = xp.take(rows, index, axis=1)
+        best = best or _Trial(index, block, values, len(short) + 1)
         try:
-            values[index] = xp.linalg.solve(rows.block(index, index), short[index])
+            solved = xp.linalg.solve(block, short[index])
         except SINGULAR:
             break
-        lacking = short - rows.gram @ values > TOLERANCE + rounding(largest, values)
+        values[index] = solved
+        lacking = short - solved @ rows > TOLERANCE + rounding(largest, values)
         wanted = xp.where(support, values > 0, lacking)
         wrong = int(xp.count_nonzero(wanted != support))
         if wrong >= best.wrong:  # they go astray, as they may where supports are larger than the rank
             break
-        best, support = _Trial(support, values, wrong), wanted
+        best, support = _Trial(index, block, values, wrong), wanted
         if wrong == 0:
             break
+    assert best is not None
     return best
 
 
-def _supports(rows: OfGram, short: Array) -> Iterator[Array]:
+def _supports(gram: Array, short: Array) -> Iterator[Array]:
     """Yield which multipliers are positive in the course of gradient steps on the dual.
 
     That is whenever the steps since the last time have cost as much as exchanges would, at a price that
     doubles each time, and at the end.
     """
-    xp, gram = rows.xp, rows.gram
+    xp = array_namespace(short)
     zero = xp.zeros_like(short)
     values, slope = zero, -short
     support, move = short > 0, xp.maximum(short, zero)
