@@ -21,9 +21,7 @@ def test_problems_are_kept_up_to_their_bytes() -> None:
     problems = Kept(3 * one, problem_bytes)
     for key in "abc":
         problems.keep(key, problem(5))
-    found = problems.find("a")
-    assert found is not None
-    problems.keep("a", found)  # used again: now b is the one used longest ago
+    assert problems.find("a") is not None  # used again: now b is the one used longest ago
     problems.keep("d", problem(5))
     assert [key for key in "abcd" if problems.find(key)] == ["a", "c", "d"]
     problems.keep("large", problem(100))  # larger than the bound: alone, but there
